@@ -1,0 +1,1 @@
+"""One module (or package) per platform. Modules here do not know each other, nor `gateway`."""

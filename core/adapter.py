@@ -1,0 +1,235 @@
+"""What a platform must bring: an adapter that receives, and a way back for each message.
+
+Two methods are required of an `Adapter` (`run`, `reply`) and one of a `ReplyChannel` (`send`). Everything else is an
+ability: a small ABC with one method, named in the class line of the adapter or reply channel that has it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum, StrEnum
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NewType, Self, TypeVar
+
+from core.messages import AccountId, InboundMessage, MessageId, ReplyAddress
+
+if TYPE_CHECKING:
+    from aiohttp.web import AbstractRouteDef
+
+    from core.host import Host
+
+IdempotencyKey = NewType("IdempotencyKey", str)
+"""Names one outbound part on every attempt: at most 25 characters of [a-z0-9-], unique for ever."""
+
+
+class Receipt(Enum):
+    """What became of a message handed to the inbox. The platform may be acknowledged for all but OVERLOADED and CLOSED."""
+
+    ACCEPTED = "accepted"
+    """Committed; it will be answered, also after a crash."""
+    DUPLICATE = "duplicate"
+    """Committed before; nothing more will happen."""
+    IGNORED = "ignored"
+    """Not for the bot: not addressed, from a bot, or empty."""
+    REFUSED = "refused"
+    """Not allowed or over a limit; the sender is told where that is due."""
+    STALE = "stale"
+    """Far too old to be answered."""
+    OVERLOADED = "overloaded"
+    """Not stored, too much is pending: do not acknowledge, let the platform deliver again."""
+    CLOSED = "closed"
+    """Not stored, the gateway is stopping: do not acknowledge."""
+
+
+Inbox = Callable[[InboundMessage], Awaitable[Receipt]]
+"""Returns when the message is committed: acknowledge the platform then. Raises StorageUnavailable: do not acknowledge."""
+
+
+class FailureCode(StrEnum):
+    """Why a message got no answer."""
+
+    RATE_LIMITED = "rate_limited"
+    OVERLOADED = "overloaded"
+    NOT_ALLOWED = "not_allowed"
+    TOO_LONG = "too_long"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    MODEL_MISCONFIGURED = "model_misconfigured"
+    MODEL_REFUSED = "model_refused"
+    EXPIRED = "expired"
+    SUPERSEDED = "superseded"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A message that got no answer, as its sender may see it."""
+
+    code: FailureCode
+    text: str
+    """Short and kind, in the sender's language, with the id."""
+    id: str
+    """Finds the cause in the log."""
+    retry_after: float | None = None
+    """Seconds after which trying again makes sense."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextLimits:
+    """How much text one message of a platform holds, and how often it may be edited."""
+
+    max_length: int
+    """In the units of `count`, after rendering to the platform's dialect."""
+    count: Callable[[str], int] = len
+    """How the platform counts: characters, UTF-16 units or bytes."""
+    edit_interval: float = 1.0
+    """Seconds between two edits of one message."""
+
+
+class ReplyChannel(ABC):
+    """The way back to where one message was written. Made per message, never changed."""
+
+    limits: ClassVar[TextLimits]
+
+    @abstractmethod
+    async def send(self, text: str, *, key: IdempotencyKey) -> MessageId | None:
+        """Post `text` (CommonMark) in the platform's dialect; return the platform's id where it gives one.
+
+        Raises RateLimited, TargetGone, DeliveryUnavailable (surely not delivered), DeliveryUncertain (maybe delivered),
+        or another DeliveryError (never will be).
+        """
+
+
+class StreamSink(ABC):
+    """A message that grows while it is shown."""
+
+    @property
+    @abstractmethod
+    def message(self) -> MessageId | None:
+        """The platform's id of what is shown, once there is one."""
+
+    @abstractmethod
+    async def append(self, text: str) -> None:
+        """Show the next piece of CommonMark. Raises DeliveryError; the pieces so far stay the sink's own business."""
+
+
+class CanEdit(ABC):
+    """On a reply channel: a message that was sent can be replaced."""
+
+    @abstractmethod
+    async def edit(self, message: MessageId, text: str) -> None:
+        """Replace the whole text. Raises as `send`."""
+
+
+class CanStream(ABC):
+    """On a reply channel: the platform has messages that grow."""
+
+    @abstractmethod
+    def stream(self, *, key: IdempotencyKey) -> AbstractAsyncContextManager[StreamSink]:
+        """Open a growing message. Leaving ends it as complete; leaving by an exception ends it as broken off."""
+
+
+class CanType(ABC):
+    """On a reply channel: a sign that an answer is being written."""
+
+    @abstractmethod
+    async def typing(self) -> None:
+        """Show the sign once; it fades by itself. A failure here never costs the reply."""
+
+
+class CanFind(ABC):
+    """On a reply channel: whether an ambiguous send arrived can be looked up."""
+
+    @abstractmethod
+    async def find(self, key: IdempotencyKey) -> MessageId | None:
+        """The id of the message that was sent with `key`, or None if there is none."""
+
+
+class Keyed:
+    """On a reply channel: the platform itself refuses a second send with the same key, for `KEY_LIFETIME`."""
+
+    KEY_LIFETIME: ClassVar[timedelta]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboundFile:
+    """A file to attach to a reply."""
+
+    name: str
+    media_type: str
+    content: bytes
+
+
+class CanAttach(ABC):
+    """On a reply channel: files can be posted."""
+
+    @abstractmethod
+    async def attach(self, file: OutboundFile, *, key: IdempotencyKey) -> MessageId | None:
+        """Post a file. Raises as `send`."""
+
+
+class CanFail(ABC):
+    """On a reply channel: a failure has a form of its own (an HTTP status, a red line) instead of a text message."""
+
+    @abstractmethod
+    async def fail(self, failure: Failure, *, key: IdempotencyKey) -> None:
+        """Show the failure. Raises as `send`."""
+
+
+class Adapter(ABC):
+    """One bot account on one platform: enter to sign in, run to receive, leave to close."""
+
+    async def __aenter__(self) -> Self:
+        """Check the credentials and open what `reply` needs. Raises AuthenticationError or ConnectionLost."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close everything. Called once, after `run` has ended."""
+        return
+
+    @abstractmethod
+    async def run(self, inbox: Inbox) -> None:
+        """Receive until cancelled. Raises ConnectionLost or AuthenticationError when the link is over."""
+
+    @abstractmethod
+    def reply(self, address: ReplyAddress) -> ReplyChannel:
+        """The way back to where a message came from; also for addresses of an earlier process. No network here."""
+
+
+class ServesHttp(ABC):
+    """On an adapter: it brings routes to the gateway's HTTP server."""
+
+    @abstractmethod
+    def routes(self) -> Iterable[AbstractRouteDef]:
+        """Called once, before the server starts."""
+
+
+class Hosted(ABC):
+    """On an adapter that is a face of the gateway itself (HTTP API, web page): it shows what the gateway stores."""
+
+    @abstractmethod
+    def host(self, host: Host) -> None:
+        """Called once, before the adapter is entered."""
+
+
+ConfigT = TypeVar("ConfigT")
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSpec(Generic[ConfigT]):
+    """What the registry needs to know of a platform. Every adapter module has one, named SPEC."""
+
+    platform: str
+    config: type[ConfigT]
+    """A pydantic model; unknown keys are refused."""
+    create: Callable[[AccountId, ConfigT], Adapter]
+    reply: type[ReplyChannel] | None = None
+    """The richest reply channel of the platform, for the table of abilities."""
+
+
+AnyAdapterSpec = AdapterSpec[Any]

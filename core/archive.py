@@ -1,0 +1,172 @@
+"""What people look up and manage in the store: sessions, keys, dead letters, backups.
+
+Reading happens beside the hot path and is bounded by `limit`. An engine implements this together with Journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, Protocol
+
+from core.journal import InboxId, PartId, TurnId, TurnState
+from core.messages import AccountId, ChannelId, ConversationKey, InboundMessage, UserId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionInfo:
+    """A stored conversation."""
+
+    key: ConversationKey
+    title: str
+    """The beginning of its first question, at most 80 characters."""
+    person: str
+    """Display name of who wrote last."""
+    model: str | None
+    turns: int
+    """Exchanges of the present generation."""
+    created_at: datetime
+    last_active: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTurn:
+    """A turn of a conversation, as a person may read it."""
+
+    id: TurnId
+    generation: int
+    state: TurnState
+    question: str
+    """Also of a turn that failed or still runs."""
+    answer: str
+    """The reply or the notice that was sent; empty while it runs."""
+    failure: str
+    """JSON of the Failure, empty where there was none."""
+    model: str | None
+    started_at: datetime
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """An accepted message whose turn has not begun."""
+
+    id: InboxId
+    message: InboundMessage
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A message or a part of a reply that will not arrive unless somebody retries it."""
+
+    id: str
+    """`in-<row>` or `out-<row>`."""
+    account: AccountId
+    conversation: ConversationKey
+    text: str
+    """At most 200 characters."""
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceStep:
+    """One thing that happened to an accepted message."""
+
+    at: datetime
+    what: Literal["received", "turn started", "model done", "sending", "sent", "waiting", "dead", "expired", "failed"]
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A key of the HTTP API. The secret itself is not stored, only its SHA-256."""
+
+    id: str
+    """Eight characters; names the key in lists and in `revoke`."""
+    name: str
+    namespace: str
+    scopes: tuple[str, ...]
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageFigures:
+    """Sizes for /metrics and /readyz; cheap to ask for."""
+
+    waiting: int
+    running: int
+    unsent: int
+    dead: int
+    pending_bytes: int
+    file_bytes: int
+
+
+class Archive(Protocol):
+    """See the module's text. All methods raise StorageUnavailable when the store cannot be read or written."""
+
+    async def sessions(
+        self,
+        *,
+        account: AccountId | None = None,
+        channel: ChannelId | None = None,
+        user: UserId | None = None,
+        limit: int = 100,
+    ) -> Sequence[SessionInfo]:
+        """Conversations, most recently active first."""
+        ...
+
+    async def turns(self, conversation: ConversationKey, *, limit: int = 200) -> Sequence[StoredTurn]:
+        """The newest turns of all generations (no commands), oldest first."""
+        ...
+
+    async def waiting(self, conversation: ConversationKey) -> Sequence[Waiting]:
+        """Messages that wait for their turn, oldest first."""
+        ...
+
+    async def trace(self, inbox: InboxId) -> Sequence[TraceStep]:
+        """What happened to an accepted message, in order."""
+        ...
+
+    async def dead_letters(self, *, limit: int = 100) -> Sequence[DeadLetter]:
+        """Newest first."""
+        ...
+
+    async def retry_part(self, part: PartId) -> ConversationKey | None:
+        """A dead outbound part, and the dead parts after it, are pending again. None: it is not dead."""
+        ...
+
+    async def conversation_of(self, inbox: InboxId) -> ConversationKey | None:
+        """Whose message this is."""
+        ...
+
+    async def api_keys(self) -> Sequence[tuple[ApiKey, bytes]]:
+        """All keys, revoked ones too, with the SHA-256 of each secret."""
+        ...
+
+    async def add_api_key(self, key: ApiKey, digest: bytes) -> None:
+        """Store a new key."""
+        ...
+
+    async def revoke_api_key(self, id: str) -> bool:
+        """False: there is no such key that is still valid."""
+        ...
+
+    async def figures(self) -> StorageFigures:
+        """Counts and sizes."""
+        ...
+
+    async def sweep(self, *, older_than: datetime, most: int = 500) -> int:
+        """Remove up to `most` finished rows of each kind that are older; returns how many went.
+
+        Rows that deduplicate (inbox) keep their ids for at least 7 days, whatever `older_than` says; their texts go.
+        """
+        ...
+
+    async def backup(self, target: Path) -> int:
+        """Write a consistent copy while the gateway works; returns bytes. Raises ConfigError if `target` exists."""
+        ...

@@ -1,0 +1,353 @@
+"""Durable storage of the road from a message to its answer: the states, the records, the protocol.
+
+inbox rows   new → running → answered → done | dead | expired
+outbox rows  pending → sending → sent | unknown → sent | dead
+
+Every method is one transaction, committed when it returns. Where several are asked for at once an engine may commit
+them together. All raise StorageUnavailable when nothing could be stored; the caller then must not acknowledge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from types import TracebackType
+from typing import NewType, Protocol, Self
+
+from core.adapter import IdempotencyKey, Receipt
+from core.chat import Usage
+from core.messages import AccountId, ConversationKey, EventId, InboundMessage, MessageId, ReplyAddress
+
+InboxId = NewType("InboxId", int)
+"""Rises with acceptance; the order of replies."""
+TurnId = NewType("TurnId", int)
+PartId = NewType("PartId", int)
+
+
+class InboxState(StrEnum):
+    NEW = "new"
+    RUNNING = "running"
+    ANSWERED = "answered"
+    """The reply is committed and on its way."""
+    DONE = "done"
+    """Every part of the reply arrived."""
+    DEAD = "dead"
+    """No reply will arrive; the reason is kept and listed."""
+    EXPIRED = "expired"
+    """Overtaken by time or by /new; its sender was told once."""
+
+
+class TurnState(StrEnum):
+    RUNNING = "running"
+    COMPLETE = "complete"
+    STOPPED = "stopped"
+    """Ended by the person; what was shown is the answer."""
+    FAILED = "failed"
+    """The person saw a failure instead of an answer."""
+    COMMAND = "command"
+    """A chat command and its reply; never history."""
+    EXPIRED = "expired"
+
+
+class OutboxState(StrEnum):
+    PENDING = "pending"
+    SENDING = "sending"
+    """A call is under way, or was when the process died."""
+    UNKNOWN = "unknown"
+    """It may have arrived and can neither be keyed nor looked up."""
+    SENT = "sent"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """The bounds that `accept` enforces in its own transaction. None is unlimited."""
+
+    queued: int = 20
+    """Messages of one conversation that wait."""
+    pending: int = 10_000
+    """Messages of all conversations that wait or run."""
+    pending_bytes: int = 32 * 1024 * 1024
+    """Their bodies together."""
+    messages_per_day: int | None = None
+    """Per sender and account, by UTC days."""
+    tokens_per_day: int | None = None
+    """Input and output tokens per sender and account, by UTC days."""
+
+
+class Bound(StrEnum):
+    """Which bound of a Quota a message ran into."""
+
+    QUEUED = "queued"
+    PENDING = "pending"
+    MESSAGES_PER_DAY = "messages_per_day"
+    TOKENS_PER_DAY = "tokens_per_day"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """What became of a message in `accept`."""
+
+    receipt: Receipt
+    """ACCEPTED, DUPLICATE, REFUSED (a bound of the sender's) or OVERLOADED (a bound of all)."""
+    inbox: InboxId | None = None
+    """The row, for ACCEPTED and DUPLICATE."""
+    bound: Bound | None = None
+    """For REFUSED and OVERLOADED."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboxRow:
+    """An accepted message."""
+
+    id: InboxId
+    message: InboundMessage
+    received_at: datetime
+    attempts: int
+    """How often its turn was begun, this time included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """Work to be done: one or more messages that are answered together.
+
+    A turn that a crash broke off is begun again as the same turn: same id, same key, and `preview` is what it had
+    already shown.
+    """
+
+    id: TurnId
+    key: str
+    """At most 20 characters; `part_key` makes the idempotency keys of its parts."""
+    epoch: int
+    """Grows with each beginning; a later write by an earlier owner hits nothing."""
+    conversation: ConversationKey
+    generation: int
+    model: str | None
+    """The model this conversation chose, None for the configured one."""
+    rows: tuple[InboxRow, ...]
+    """At least one, oldest first."""
+    preview: MessageId | None = None
+
+    @property
+    def last(self) -> InboundMessage:
+        """The newest of the messages; its way back is the turn's."""
+        return self.rows[-1].message
+
+    def part_key(self, part: int) -> IdempotencyKey:
+        """The key of outbound part `part`, the same on every attempt."""
+        return IdempotencyKey(f"{self.key}-{part}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """What history grows by: a whole turn, never half of one."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a turn ended. Committed as one: turn, history, outbox parts, usage, inbox."""
+
+    state: TurnState
+    parts: tuple[str, ...] = ()
+    """CommonMark, each within the reply channel's limit. None: nothing is to be sent."""
+    exchange: Exchange | None = None
+    model: str | None = None
+    usage: Usage | None = None
+    error: str = ""
+    """The cause with its id, for the trace and the dead letters; never shown in a chat."""
+    failure: str = ""
+    """JSON of the Failure for channels that show failures in a form of their own; goes with the first part."""
+    replaces: TurnId | None = None
+    """A turn whose exchange leaves the history in the same transaction (/retry)."""
+    dead: bool = False
+    """Nobody is told: the inbox rows become dead letters with `error`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxPart:
+    """One outbound message of a reply."""
+
+    id: PartId
+    turn: TurnId
+    number: int
+    """From 0."""
+    of: int
+    """How many parts the reply has."""
+    conversation: ConversationKey
+    account: AccountId
+    reply_to: ReplyAddress
+    text: str
+    failure: str
+    key: IdempotencyKey
+    edits: MessageId | None
+    """The preview that this part's text replaces."""
+    state: OutboxState
+    attempts: int
+    """Failed attempts so far."""
+    next_at: datetime
+    """Not before this."""
+    created_at: datetime
+    sending_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastTurn:
+    """The newest turn of a conversation that was a question, for /retry."""
+
+    id: TurnId
+    state: TurnState
+    question: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationState:
+    """What is known of a conversation, for /status and the hot session cache."""
+
+    generation: int
+    model: str | None
+    turns: int
+    """Exchanges of this generation."""
+    last_active: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovery:
+    """What an earlier process left unfinished."""
+
+    conversations: tuple[ConversationKey, ...]
+    """With messages to answer or parts to send, oldest first."""
+    commands: tuple[tuple[InboxId, ConversationKey], ...]
+    """Chat commands that were accepted and not carried out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reached:
+    """How far an accepted message has come: what a repeated request is answered with."""
+
+    inbox: InboxId
+    state: InboxState
+    turn_state: TurnState | None
+    body: InboundMessage
+    text: str
+    """All parts of the reply joined, empty before it is committed."""
+    failure: str
+    usage: Usage | None = None
+    model: str | None = None
+
+
+class Journal(Protocol):
+    """Durable storage, as the conversation needs it. Entered once; opening migrates and checks.
+
+    Raises on entering: StorageBusy, StorageDamaged, ConfigError (path not usable).
+    """
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    @property
+    def available(self) -> bool:
+        """False from a failed write until one succeeds again."""
+        ...
+
+    async def accept(
+        self, message: InboundMessage, conversation: ConversationKey, quota: Quota, *, command: bool = False
+    ) -> Accepted:
+        """Store a message unless its (account, event) or (account, channel, message) is stored already.
+
+        A command is not queued behind messages: it is begun by `begin_command`. It is not counted against `queued`.
+        """
+        ...
+
+    async def recover(self) -> Recovery:
+        """Make what an earlier process left `running` ready to begin again. Called once, before anything begins."""
+        ...
+
+    async def begin(self, conversation: ConversationKey, *, most: int, idle_after: timedelta | None) -> Turn | None:
+        """Take the oldest waiting message, or up to `most` of them, and mark them running. None: nothing waits.
+
+        A broken-off turn comes back first and alone. A conversation that rested longer than `idle_after` gets a new
+        generation.
+        """
+        ...
+
+    async def begin_command(self, inbox: InboxId) -> Turn | None:
+        """Take one accepted command. None: it was carried out before."""
+        ...
+
+    async def release(self, turn: Turn) -> None:
+        """Put a turn back that has shown nothing: its messages wait again (an interrupted or drained turn)."""
+        ...
+
+    async def preview(self, turn: Turn, message: MessageId) -> None:
+        """Remember what is being shown, before it may be edited."""
+        ...
+
+    async def finish(self, turn: Turn, outcome: Outcome) -> tuple[OutboxPart, ...]:
+        """End a turn. Part 0 edits the turn's preview where there is one. Empty when the turn was superseded."""
+        ...
+
+    async def unsent(self, conversation: ConversationKey) -> tuple[OutboxPart, ...]:
+        """The parts of this conversation that are pending, sending or unknown, in the order they are to be sent."""
+        ...
+
+    async def sending(self, part: OutboxPart) -> None:
+        """A call that may take effect is about to be made."""
+        ...
+
+    async def sent(self, part: OutboxPart, message: MessageId | None) -> None:
+        """It arrived. With its last part a reply is done, and its messages with it."""
+        ...
+
+    async def postpone(self, part: OutboxPart, until: datetime, error: str, *, state: OutboxState) -> OutboxPart:
+        """It failed for now: `state` is PENDING (surely not delivered) or UNKNOWN. Counts an attempt."""
+        ...
+
+    async def bury(self, part: OutboxPart, error: str) -> None:
+        """It will never arrive: a dead letter, and the parts after it too."""
+        ...
+
+    async def history(self, conversation: ConversationKey, generation: int, *, most: int) -> tuple[Exchange, ...]:
+        """The newest exchanges, oldest first."""
+        ...
+
+    async def state(self, conversation: ConversationKey) -> ConversationState:
+        """What is known of a conversation; also of one that does not exist yet."""
+        ...
+
+    async def renew(self, conversation: ConversationKey, *, before: InboxId | None) -> tuple[InboxRow, ...]:
+        """Start a new generation. Waiting messages older than `before` (None: all) expire and are returned."""
+        ...
+
+    async def expire(self, conversation: ConversationKey, *, received_before: datetime) -> tuple[InboxRow, ...]:
+        """Waiting messages that were received before then expire and are returned."""
+        ...
+
+    async def choose_model(self, conversation: ConversationKey, model: str | None) -> None:
+        """Remember this conversation's model."""
+        ...
+
+    async def last_turn(self, conversation: ConversationKey) -> LastTurn | None:
+        """The newest question of the present generation, answered or not."""
+        ...
+
+    async def reached(self, account: AccountId, event: EventId) -> Reached | None:
+        """How far the message of this event has come."""
+        ...
+
+    async def reopen(self, inbox: InboxId) -> bool:
+        """A failed, dead or expired message waits again, as if just received. False: it is none of these."""
+        ...
+
+    async def forget(self, conversation: ConversationKey) -> int:
+        """Remove every text of a conversation from the store, so that the file no longer has it; returns turns removed.
+
+        What is needed for dedup (ids, times) stays.
+        """
+        ...

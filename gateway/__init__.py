@@ -1,0 +1,1 @@
+"""Wires the program together: configuration, command line, HTTP server, lifetimes."""
