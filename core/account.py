@@ -1,0 +1,57 @@
+"""What every configured account has, whatever its platform. Adapters extend `AccountConfig` with keys of their own."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from core.messages import Scope
+
+
+class Ambiguous(StrEnum):
+    """What to do with a reply of which nobody can tell whether it arrived."""
+
+    MARK = "mark"
+    """Send it again with a short mark that it may be repeated. The default."""
+    RESEND = "resend"
+    """Send it again as it is."""
+    DROP = "drop"
+    """Leave it; it is listed as a dead letter."""
+
+
+class Access(BaseModel):
+    """Who may talk to the bot. An empty list means nobody."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    direct: Literal["open", "allowlist", "off"] = Field(
+        "open", description="Direct messages: from anyone, from those in `allow`, or not at all."
+    )
+    channels: Literal["mention", "always", "off"] = Field(
+        "mention", description="In channels: when mentioned, always, or never."
+    )
+    allow: tuple[str, ...] = Field(
+        (),
+        description="Ids of people (for `direct: allowlist`) and of channels; `/whoami` shows a person's id. Channels: empty means all.",
+    )
+
+
+class AccountConfig(BaseModel):
+    """The keys that every account takes. Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    platform: str = Field("", description="Which platform; defaults to the account's name.")
+    access: Access = Field(Access(), description="Who may talk to the bot.")
+    scope: Scope | None = Field(None, description="Overrides `sessions.scope` for this account.")
+    ambiguous: Ambiguous = Field(
+        Ambiguous.MARK, description="A reply that may or may not have arrived: mark, resend or drop."
+    )
+    stream: bool = Field(True, description="Show answers while they are written.")
+    proxy: str | None = Field(None, description="Proxy of this account's connections, such as http://proxy:3128.")
+
+    def credentials_missing(self) -> tuple[str, ...]:
+        """The keys without which this account cannot sign in and that are empty: the account is then left out."""
+        return ()
