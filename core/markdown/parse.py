@@ -1,0 +1,256 @@
+"""CommonMark to the tree."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from markdown_it.token import Token
+
+from core.markdown.grammar import MAX_NESTING, parser
+from core.markdown.links import bare_urls
+from core.markdown.plaintext import plain
+from core.markdown.tree import (
+    Align,
+    Block,
+    Blocks,
+    Break,
+    Code,
+    CodeBlock,
+    Emphasis,
+    Heading,
+    Image,
+    Inline,
+    Inlines,
+    Item,
+    Link,
+    List,
+    Maths,
+    MathsBlock,
+    Paragraph,
+    Quote,
+    Rule,
+    Strike,
+    Strong,
+    Table,
+    Text,
+)
+
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_NEWLINE = re.compile("\r\n?|\u2028|\u2029")
+_TASK = re.compile(r"\[([ xX])\](?:[ \u00a0]|$)")
+_LINE_BREAK_TAG = re.compile(r"<br\s*/?>", re.IGNORECASE)
+_DEEPEST_INLINE = 12
+"""Styles inside styles; deeper ones are ignored, their text is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One block of the top level and where its source stands: lines `first` up to, not including, `end`."""
+
+    block: Block
+    first: int
+    end: int
+
+
+def clean(text: str) -> str:
+    """`text` with newlines as `\\n`; what no screen shows (control characters, lone surrogates) becomes U+FFFD."""
+    return _CONTROL.sub("\ufffd", _NEWLINE.sub("\n", text))
+
+
+def parse(text: str) -> Blocks:
+    """Read CommonMark. Never raises: every text is some document."""
+    return tuple(section.block for section in sections(text))
+
+
+def sections(text: str) -> list[Section]:
+    """Read CommonMark, with the place of every top-level block."""
+    text = clean(text)
+    tokens = parser().parse(text)
+    if any(token.level >= MAX_NESTING - 1 for token in tokens):
+        tokens = parser(nested=False).parse(text)
+    reader = _Reader(tokens)
+    found = []
+    while (place := reader.place()) is not None:
+        first, end = place
+        found.append(Section(reader.block(), first, end))
+    return found
+
+
+class _Reader:
+    """Walks the parser's flat tokens."""
+
+    def __init__(self, tokens: list[Token]) -> None:
+        self._tokens = tokens
+        self._at = 0
+
+    def place(self) -> tuple[int, int] | None:
+        if self._at >= len(self._tokens):
+            return None
+        first, end = self._tokens[self._at].map or (0, 0)
+        return first, end
+
+    def _next(self) -> Token:
+        token = self._tokens[self._at]
+        self._at += 1
+        return token
+
+    def _until(self, closing: str) -> Blocks:
+        blocks = []
+        while self._tokens[self._at].type != closing:
+            blocks.append(self.block())
+        self._at += 1
+        return tuple(blocks)
+
+    def _inlines(self) -> Inlines:
+        return inlines(self._next().children or [])
+
+    def block(self) -> Block:
+        token = self._next()
+        match token.type:
+            case "paragraph_open":
+                block: Block = Paragraph(self._inlines())
+                self._at += 1
+            case "heading_open":
+                block = Heading(int(token.tag[1:]), self._inlines())
+                self._at += 1
+            case "fence" | "code_block":
+                block = CodeBlock(token.info.strip(), token.content)
+            case "maths_block":
+                block = MathsBlock(token.content)
+            case "blockquote_open":
+                block = Quote(self._until("blockquote_close"))
+            case "bullet_list_open":
+                block = self._list(None, "bullet_list_close")
+            case "ordered_list_open":
+                block = self._list(int(token.attrs.get("start", 1)), "ordered_list_close")
+            case "table_open":
+                block = self._table(token.meta["align"])
+            case "hr":
+                block = Rule()
+            case _:  # pragma: no cover  # the grammar has no other
+                raise AssertionError(f"unknown token {token.type!r}")
+        return block
+
+    def _list(self, start: int | None, closing: str) -> List:
+        tight = True
+        items = []
+        while self._tokens[self._at].type != closing:
+            level = self._next().level + 1
+            begin = self._at
+            children = self._until("list_item_close")
+            tight = tight and all(
+                token.hidden
+                for token in self._tokens[begin : self._at]
+                if token.level == level and token.type == "paragraph_open"
+            )
+            items.append(_task(Item(children)))
+        self._at += 1
+        return List(start, tight, tuple(items))
+
+    def _table(self, align: tuple[Align, ...]) -> Table:
+        rows = []
+        while self._next().type == "tr_open":
+            cells = []
+            while self._tokens[self._at].type == "inline":
+                cells.append(self._inlines())
+            self._at += 1
+            rows.append(tuple(cells))
+        return Table(align, rows[0], tuple(rows[1:]))
+
+
+def _task(item: Item) -> Item:
+    if not (item.children and isinstance(paragraph := item.children[0], Paragraph) and paragraph.children):
+        return item
+    first = paragraph.children[0]
+    if not (isinstance(first, Text) and (match := _TASK.match(first.text))):
+        return item
+    rest = first.text[match.end() :]
+    children = ((Text(rest),) if rest else ()) + paragraph.children[1:]
+    return Item((Paragraph(children), *item.children[1:]), checked=match[1] != " ")
+
+
+def inlines(tokens: list[Token]) -> Inlines:
+    """The parser's inline tokens as a tree."""
+    return _Inlines(tokens).read()
+
+
+_STYLES: dict[str, type[Emphasis | Strong | Strike]] = {"em": Emphasis, "strong": Strong, "s": Strike}
+
+
+class _Inlines:
+    """Builds the tree of one paragraph; the stack holds what is open."""
+
+    def __init__(self, tokens: list[Token]) -> None:
+        self._tokens = tokens
+        self._stack: list[list[Inline]] = [[]]
+        self._in_link = 0
+        self._too_deep = 0
+        self._target = ""
+
+    def read(self) -> Inlines:
+        for token in self._tokens:
+            if token.nesting > 0:
+                self._open(token)
+            elif token.nesting < 0:
+                self._close(token)
+            else:
+                self._leaf(token)
+        return tuple(self._stack[0])
+
+    def _open(self, token: Token) -> None:
+        if token.type != "link_open" and len(self._stack) > _DEEPEST_INLINE:
+            self._too_deep += 1
+            return
+        if token.type == "link_open":
+            self._in_link += 1
+            self._target = str(token.attrs.get("href", ""))
+        self._stack.append([])
+
+    def _close(self, token: Token) -> None:
+        if token.type != "link_close" and self._too_deep:
+            self._too_deep -= 1
+            return
+        children = tuple(self._stack.pop())
+        if token.type == "link_close":
+            self._in_link -= 1
+            self._stack[-1].append(Link(self._target, children))
+        else:
+            self._stack[-1].append(_STYLES[token.tag](children))
+
+    def _leaf(self, token: Token) -> None:
+        into = self._stack[-1]
+        match token.type:
+            case "text":
+                into.extend(self._text(token.content))
+            case "code_inline":
+                into.append(Code(token.content))
+            case "maths":
+                into.append(Maths(token.content))
+            case "image":
+                into.append(Image(str(token.attrs.get("src", "")), plain(inlines(token.children or []))))
+            case "softbreak" | "hardbreak":
+                into.append(Break(hard=token.type == "hardbreak"))
+            case _:  # pragma: no cover  # the grammar has no other
+                raise AssertionError(f"unknown token {token.type!r}")
+
+    def _text(self, text: str) -> Iterator[Inline]:
+        if "<" in text and (tags := list(_LINE_BREAK_TAG.finditer(text))):
+            edges = [0, *(edge for tag in tags for edge in tag.span()), len(text)]
+            for number, (start, end) in enumerate(pairwise(edges)):
+                yield from [Break(hard=True)] if number % 2 else self._linked(text[start:end])
+        else:
+            yield from self._linked(text)
+
+    def _linked(self, text: str) -> Iterator[Inline]:
+        at = 0
+        if not self._in_link and "://" in text:
+            for start, end in bare_urls(text):
+                if start > at:
+                    yield Text(text[at:start])
+                yield Link(text[start:end], (Text(text[start:end]),))
+                at = end
+        if at < len(text):
+            yield Text(text[at:])

@@ -1,0 +1,44 @@
+"""An answer on its way, cut where nothing before can change any more."""
+
+from __future__ import annotations
+
+from core.markdown.parse import clean, sections
+
+
+class BlockStream:
+    """Holds the growing end of an answer and lets go of every block that later text cannot change.
+
+    Only complete lines decide: a line that is still being written may yet turn out to continue the block above
+    (`2` may become `2. …`). All but the last block of the complete lines are settled; the grammar resolves no
+    references, so nothing that follows reaches back.
+    """
+
+    def __init__(self) -> None:
+        self._open = ""
+        self._held = ""
+
+    def feed(self, piece: str) -> str:
+        """Take the next piece; return the source that is settled by it, often empty."""
+        piece = self._held + piece
+        self._held = "\r" if piece.endswith("\r") else ""  # half of a line end
+        piece = clean(piece.removesuffix("\r"))
+        self._open += piece
+        if "\n" not in piece:
+            return ""
+        lines = self._open.split("\n")
+        found = sections("\n".join(lines[:-1]) + "\n")
+        if len(found) < 2:
+            return ""
+        cut = found[-1].first
+        self._open = "\n".join(lines[cut:])
+        return "\n".join(lines[:cut]) + "\n"
+
+    def preview(self) -> str:
+        """The source of the growing block, as it may be shown now."""
+        return self._open
+
+    def finish(self) -> str:
+        """The source that is left. The stream is empty then."""
+        rest, self._open = self._open + ("\n" if self._held else ""), ""
+        self._held = ""
+        return rest
