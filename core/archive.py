@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from core.journal import InboxId, PartId, TurnId, TurnState
-from core.messages import AccountId, ChannelId, ConversationKey, InboundMessage, UserId
+from core.messages import AccountId, ChannelId, ConversationKey, InboundMessage, MessageId, UserId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,8 @@ class StoredTurn:
     model: str | None
     started_at: datetime
     ended_at: datetime | None
+    messages: tuple[MessageId, ...] = ()
+    """The messages it answers, oldest first, so that a page that shows them live knows them again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

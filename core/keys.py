@@ -35,6 +35,11 @@ def digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
+def proof(secret: str, purpose: str) -> str:
+    """Shows that somebody held `secret`, for one purpose; useless for another and no way back to the key."""
+    return hmac.new(digest(secret), purpose.encode(), hashlib.sha256).hexdigest()
+
+
 def new_key(name: str, *, namespace: str | None, scopes: Iterable[str], clock: Clock) -> tuple[ApiKey, str]:
     """A new key and its secret, which is to be shown once. Raises ConfigError on a bad namespace or scope."""
     secret = "cms-" + secrets.token_urlsafe(32)
@@ -81,5 +86,15 @@ class KeyRing:
         for ring in (self._configured, self._stored):
             for known, caller in ring.items():
                 if hmac.compare_digest(known, wanted):
+                    return caller
+        return None
+
+    def prover(self, shown: str, purpose: str) -> Caller | None:
+        """Who holds the key that `proof` was made with; None if nobody does, or the key was revoked since."""
+        given = shown.encode()
+        for ring in (self._configured, self._stored):
+            for known, caller in ring.items():
+                expected = hmac.new(known, purpose.encode(), hashlib.sha256).hexdigest()
+                if hmac.compare_digest(expected.encode(), given):
                     return caller
         return None
