@@ -8,7 +8,6 @@ import sys
 from collections.abc import AsyncIterator
 
 import aiohttp
-import httpx
 import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
@@ -87,7 +86,7 @@ async def test_the_vendors_client_knows_the_errors(
 @pytest.mark.parametrize(
     ("kind", "error"),
     [
-        ("cut", httpx.RemoteProtocolError),
+        ("cut", openai.APIConnectionError),
         ("error_event", openai.APIError),
         ("truncated_json", json.JSONDecodeError),
     ],
