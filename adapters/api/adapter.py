@@ -1,0 +1,166 @@
+"""The HTTP API as a platform: a request is a message, its response the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from types import TracebackType
+
+import structlog
+from aiohttp import web
+from pydantic import Field
+
+from adapters.api import chat
+from adapters.api.answers import Answers, ApiReply
+from adapters.api.completions import Completions
+from adapters.api.faults import Refusal, Shape, json_response
+from adapters.api.intake import Intake, authenticate, check_origin
+from adapters.api.openapi import document
+from adapters.api.streams import ClientGone
+from core.account import AccountConfig
+from core.adapter import Adapter, AdapterSpec, Failure, FailureCode, Hosted, Inbox, ReplyChannel, ServesHttp
+from core.host import Host
+from core.keys import Caller
+from core.messages import AccountId, ReplyAddress
+
+LOOK_INTERVAL = 1.0
+"""Seconds between two looks into the journal for answers that came another way (another node, a merged turn)."""
+LOOK_AT_MOST = 200
+"""Answers looked for each time."""
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_log = structlog.get_logger(__name__)
+
+
+class Config(AccountConfig):
+    """`accounts.api`."""
+
+    timeout: float = Field(
+        180.0, gt=0, le=3600, description="Seconds that a request may wait for its answer; the answer is kept anyway."
+    )
+
+
+class ApiAdapter(Adapter, ServesHttp, Hosted):
+    """Serves the API. Requests are answered with 503 while it does not run."""
+
+    def __init__(self, account: AccountId, config: Config) -> None:
+        self._account = account
+        self._config = config
+        self._answers = Answers()
+        self._host: Host | None = None
+        self._intake: Intake | None = None
+        self._completions: Completions | None = None
+        self._document: web.Response | None = None
+
+    def host(self, host: Host) -> None:
+        timeout = self._config.timeout
+        self._host = host
+        self._intake = Intake(self._account, host, self._answers, timeout=timeout)
+        self._completions = Completions(self._account, host, self._intake, timeout=timeout)
+
+    async def run(self, inbox: Inbox) -> None:
+        host, intake = self._hosted()
+        intake.inbox = inbox
+        try:
+            while True:
+                await host.clock.sleep(LOOK_INTERVAL)
+                for event, answer in self._answers.unsettled(LOOK_AT_MOST):
+                    await intake.settle_from_journal(event, answer)
+        finally:
+            intake.inbox = None
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _, intake = self._hosted()
+        self._answers.fail_all(
+            Failure(
+                code=FailureCode.OVERLOADED,
+                text="The gateway is stopping; the answer will be kept.",
+                id="",
+                retry_after=5,
+            )
+        )
+        await intake.close()
+
+    def reply(self, address: ReplyAddress) -> ReplyChannel:
+        return ApiReply(self._answers, address)
+
+    def routes(self) -> Iterable[web.AbstractRouteDef]:
+        ours, openai = Shape.OURS, Shape.OPENAI
+        return [
+            web.post("/chat", self._guarded(self._chat, ours)),
+            web.route("*", "/chat", self._guarded(_not_this_method("POST"), ours)),
+            web.post("/chat-stream", self._guarded(self._chat_stream, ours)),
+            web.route("*", "/chat-stream", self._guarded(_not_this_method("POST"), ours)),
+            web.post("/v1/chat/completions", self._guarded(self._complete, openai)),
+            web.route("*", "/v1/chat/completions", self._guarded(_not_this_method("POST"), openai)),
+            web.get("/v1/models", self._guarded(self._models, openai), allow_head=False),
+            web.route("*", "/v1/models", self._guarded(_not_this_method("GET"), openai)),
+            web.route("*", "/v1/{rest:.*}", self._guarded(_nothing_here, openai)),
+            web.get("/openapi.json", self._guarded(self._openapi, ours), allow_head=False),
+            web.route("*", "/openapi.json", self._guarded(_not_this_method("GET"), ours)),
+        ]
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        caller, intake = self._admit(request)
+        return await chat.chat(request, caller, intake)
+
+    async def _chat_stream(self, request: web.Request) -> web.StreamResponse:
+        caller, intake = self._admit(request)
+        return await chat.chat_stream(request, caller, intake)
+
+    async def _complete(self, request: web.Request) -> web.StreamResponse:
+        caller, _ = self._admit(request)
+        assert self._completions is not None
+        return await self._completions.complete(request, caller)
+
+    async def _models(self, request: web.Request) -> web.StreamResponse:
+        caller, _ = self._admit(request)
+        assert self._completions is not None
+        return await self._completions.models(request, caller)
+
+    async def _openapi(self, request: web.Request) -> web.StreamResponse:  # noqa: ARG002 - a handler
+        return json_response(document())
+
+    def _admit(self, request: web.Request) -> tuple[Caller, Intake]:
+        host, intake = self._hosted()
+        return authenticate(request, host), intake
+
+    def _hosted(self) -> tuple[Host, Intake]:
+        if self._host is None or self._intake is None:
+            raise RuntimeError("host() must be called before the adapter is entered")
+        return self._host, self._intake
+
+    def _guarded(self, handler: _Handler, shape: Shape) -> _Handler:
+        """`handler`, with every error turned into JSON."""
+
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            try:
+                check_origin(request)
+                return await handler(request)
+            except Refusal as refusal:
+                _log.debug("request refused", path=request.path, status=refusal.status, id=refusal.id, why=refusal.code)
+                return refusal.response(shape)
+            except ClientGone:
+                _log.debug("client gone", path=request.path)
+                return web.Response(status=499)  # nginx's number for it; nobody reads this
+            except Exception:  # noqa: BLE001 - a fault of ours: the log gets all of it, the caller its id
+                fault = Refusal(500, "internal", "Something went wrong inside the gateway.")
+                _log.exception("request failed", path=request.path, id=fault.id)
+                return fault.response(shape)
+
+        return guarded
+
+
+def _not_this_method(allowed: str) -> _Handler:
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        raise Refusal(405, "method_not_allowed", f"{request.path} takes {allowed} only.", headers={"Allow": allowed})
+
+    return refuse
+
+
+async def _nothing_here(request: web.Request) -> web.StreamResponse:
+    raise Refusal(404, "not_found", f"There is nothing at {request.path[:200]!r}.")
+
+
+SPEC = AdapterSpec("api", Config, ApiAdapter, reply=ApiReply)

@@ -1,0 +1,254 @@
+"""`POST /v1/chat/completions` and `GET /v1/models`: OpenAI's shapes, so that any OpenAI client works.
+
+With `user` the question goes the way of every message: through the inbox, into a session. Without it the request's own
+messages go straight to the model and nothing is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+from adapters.api.answers import Answer
+from adapters.api.bodies import CompletionBody, is_visible, read
+from adapters.api.chat import headers_of, is_reset
+from adapters.api.faults import Refusal, Shape, encode, json_response
+from adapters.api.intake import Intake, Question, idempotency_key, locale, user_id
+from adapters.api.streams import ClientGone, Growing
+from core.chat import ChatMessage, ChatStream, Usage
+from core.errors import ChatError
+from core.host import Host
+from core.keys import Caller
+from core.messages import AccountId
+
+DEFAULT_MODEL = "default"
+"""Always means the configured model."""
+
+
+class Completions:
+    """The handlers."""
+
+    def __init__(self, account: AccountId, host: Host, intake: Intake, *, timeout: float) -> None:
+        self._account = account
+        self._host = host
+        self._intake = intake
+        self._timeout = timeout
+
+    async def models(self, request: web.Request, caller: Caller) -> web.StreamResponse:  # noqa: ARG002 - a handler
+        """The models a request may name."""
+        data = [
+            {"id": model, "object": "model", "created": 0, "owned_by": "chatgpt-ms"} for model in self._host.models()
+        ]
+        return json_response({"object": "list", "data": data})
+
+    async def complete(self, request: web.Request, caller: Caller) -> web.StreamResponse:
+        """One answer, whole or as a stream."""
+        body = await read(request, CompletionBody)
+        model = self._model(body)
+        if body.user is not None:
+            question = Question(
+                caller.namespace, body.user, _last_question(body), idempotency_key(request), locale(request)
+            )
+            if body.stream:
+                return await self._session_stream(request, body, question, model)
+            return await self._session_whole(question, model)
+        person = user_id(caller.namespace, "")
+        if (wait := self._host.rates.take(f"{self._account}/{person}")) is not None:
+            raise Refusal(429, "rate_limited", "Too many requests in a minute.", retry_after=wait)
+        if body.stream:
+            return await self._direct_stream(request, body, person, model)
+        return await self._direct_whole(request, body, person, model)
+
+    def _model(self, body: CompletionBody) -> str:
+        models = self._host.models()
+        if body.model is None or body.model == DEFAULT_MODEL:
+            return models[0]
+        if body.model not in models:
+            raise Refusal(
+                404,
+                "model_not_found",
+                f"There is no model {body.model[:100]!r} here; see GET /v1/models.",
+                field="model",
+            )
+        return body.model
+
+    async def _session_whole(self, question: Question, model: str) -> web.StreamResponse:
+        async with self._intake.ask(question) as asked:
+            text = await asked.answer.whole()
+            answered_by, usage = await self._intake.spent(asked.event)
+        text = "done" if is_reset(question.text) else text
+        return json_response(
+            Chunks(answered_by or model, self._created()).whole(text, "stop", usage), headers=headers_of(asked)
+        )
+
+    async def _session_stream(
+        self, request: web.Request, body: CompletionBody, question: Question, model: str
+    ) -> web.StreamResponse:
+        chunks = Chunks(model, self._created())
+        out = Growing(request, "text/event-stream", _fault)
+        usage = None
+        try:
+            async with self._intake.ask(question) as asked:
+                out.headers.update(headers_of(asked))
+                if is_reset(question.text):
+                    await asked.answer.whole()
+                    await out.write(chunks.first("done"))
+                else:
+                    await _show(out, asked.answer, chunks)
+                if _wants_usage(body):
+                    _, usage = await self._intake.spent(asked.event)
+        except Refusal as refusal:
+            return await out.fail(refusal)
+        await out.write(chunks.last("stop", usage, tell_usage=_wants_usage(body)))
+        return await out.end()
+
+    async def _direct_whole(
+        self, request: web.Request, body: CompletionBody, person: str, model: str
+    ) -> web.StreamResponse:
+        pieces: list[str] = []
+        async with self._ask_model(body, person, model) as stream:
+            async for piece in stream:
+                pieces.append(piece)
+                if request.transport is None or request.transport.is_closing():
+                    raise ClientGone  # nothing is kept of this answer, so nobody pays for the rest of it
+        chunks = Chunks(stream.model, self._created())
+        return json_response(chunks.whole("".join(pieces), stream.finish_reason, stream.usage))
+
+    async def _direct_stream(
+        self, request: web.Request, body: CompletionBody, person: str, model: str
+    ) -> web.StreamResponse:
+        out = Growing(request, "text/event-stream", _fault)
+        try:
+            async with self._ask_model(body, person, model) as stream:
+                chunks = Chunks(stream.model, self._created())
+                begun = False
+                async for piece in stream:
+                    await out.write(chunks.more(piece) if begun else chunks.first(piece))
+                    begun = True
+                if not begun:
+                    await out.write(chunks.first(""))
+        except Refusal as refusal:
+            return await out.fail(refusal)
+        await out.write(chunks.last(stream.finish_reason, stream.usage, tell_usage=_wants_usage(body)))
+        return await out.end()
+
+    @asynccontextmanager
+    async def _ask_model(self, body: CompletionBody, person: str, model: str) -> AsyncIterator[ChatStream]:
+        messages = [
+            ChatMessage("system" if message.role == "developer" else message.role, message.text)
+            for message in body.messages
+        ]
+        try:
+            async with (
+                asyncio.timeout(self._timeout),
+                self._host.chat.stream(messages, end_user=person, model=model, options=body.options()) as stream,
+            ):
+                yield stream
+        except ChatError as error:
+            raise Refusal.of_chat(error) from error
+        except TimeoutError:
+            raise Refusal(504, "timeout", "The model took too long.") from None
+
+    def _created(self) -> int:
+        return int(self._host.clock.now().timestamp())
+
+
+class Chunks:
+    """The JSON of one completion."""
+
+    def __init__(self, model: str, created: int) -> None:
+        self._id = f"chatcmpl-{secrets.token_hex(12)}"
+        self._model = model
+        self._created = created
+
+    def whole(self, text: str, finish_reason: str | None, usage: Usage | None) -> dict[str, Any]:
+        """The answer of a request without `stream`."""
+        message = {"role": "assistant", "content": text, "refusal": None}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason or "stop"}
+        document = self._document("chat.completion", [choice])
+        if usage is not None:
+            document["usage"] = _usage(usage)
+        return document
+
+    def first(self, text: str) -> bytes:
+        """The beginning of a stream."""
+        return self._chunk({"role": "assistant", "content": ""}) + (self.more(text) if text else b"")
+
+    def more(self, text: str) -> bytes:
+        """The next piece of text."""
+        return self._chunk({"content": text})
+
+    def last(self, finish_reason: str | None, usage: Usage | None, *, tell_usage: bool) -> bytes:
+        """The end of a stream."""
+        data = self._chunk({}, finish_reason or "stop")
+        if tell_usage and usage is not None:
+            data += _event({**self._document("chat.completion.chunk", []), "usage": _usage(usage)})
+        return data + b"data: [DONE]\n\n"
+
+    def _chunk(self, delta: dict[str, str], finish_reason: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return _event(self._document("chat.completion.chunk", [choice]))
+
+    def _document(self, kind: str, choices: list[Any]) -> dict[str, Any]:
+        return {"id": self._id, "object": kind, "created": self._created, "model": self._model, "choices": choices}
+
+
+async def _show(out: Growing, answer: Answer, chunks: Chunks) -> None:
+    """Send what is there, then what is added, until the end."""
+    source, position, sent = answer.pieces, 0, ""
+    while answer.outcome is None:
+        if not sent:
+            source = answer.pieces  # it may be begun anew as long as nothing was shown
+        if piece := "".join(source[position:]):
+            position = len(source)
+            await out.write(chunks.more(piece) if sent else chunks.first(piece))
+            sent += piece
+        else:
+            await answer.changed()
+    text = answer.text()
+    rest = text.removeprefix(sent)
+    if sent and rest == text:
+        if text.strip() != sent.strip():
+            # What a client has seen of a stream cannot be taken back.
+            raise Refusal(409, "answer_changed", "The answer was written anew; ask for it again.")
+        rest = ""
+    if not sent:
+        await out.write(chunks.first(rest))
+    elif rest:
+        await out.write(chunks.more(rest))
+
+
+def _last_question(body: CompletionBody) -> str:
+    for message in reversed(body.messages):
+        if message.role == "user":
+            if not is_visible(message.text):
+                raise Refusal(
+                    400, "invalid_field", "messages: the last message of the user is blank.", field="messages"
+                )
+            return message.text
+    raise Refusal(400, "invalid_field", "messages: there is no message of the role 'user'.", field="messages")
+
+
+def _wants_usage(body: CompletionBody) -> bool:
+    return bool(body.stream_options and body.stream_options.include_usage)
+
+
+def _usage(usage: Usage) -> dict[str, int]:
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+
+
+def _event(document: dict[str, Any]) -> bytes:
+    return b"data: " + encode(document) + b"\n\n"
+
+
+def _fault(refusal: Refusal) -> bytes:
+    return _event(refusal.document(Shape.OPENAI))

@@ -1,0 +1,274 @@
+"""From an HTTP request to a message in the inbox, and to the answer that is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import quote, urlsplit
+
+from aiohttp import web
+
+from adapters.api.answers import Answer, Answers, address_of
+from adapters.api.faults import Refusal
+from core.adapter import Failure, FailureCode, Inbox, Receipt
+from core.chat import Usage
+from core.errors import StorageUnavailable
+from core.host import Host
+from core.journal import InboxState, Reached, TurnState
+from core.keys import Caller
+from core.messages import AccountId, ChannelId, EventId, InboundMessage, MessageId, Sender, UserId
+
+REFUSAL_WAIT = 5.0
+"""Seconds that the reason of a refused message may take to arrive."""
+
+_IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,3}")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a request asks, apart from how it wants the answer."""
+
+    namespace: str
+    user: str
+    text: str
+    idempotency_key: str | None = None
+    locale: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question that is in the journal."""
+
+    event: EventId
+    answer: Answer
+    replayed: bool
+    """The answer was there already."""
+
+
+def user_id(namespace: str, user: str) -> UserId:
+    """Encoded part by part, so that two namespaces never meet, whatever `user` contains."""
+    return UserId(f"{quote(namespace, safe='')}/{quote(user, safe='')}")
+
+
+def parse_message(question: Question, account: AccountId, now: datetime) -> InboundMessage:
+    """The message that a request stands for. Requests with one idempotency key are deliveries of one message."""
+    if question.idempotency_key is None:
+        event = EventId(f"r-{secrets.token_hex(16)}")
+    else:
+        named = json.dumps([question.namespace, question.user, question.idempotency_key])
+        event = EventId(f"k-{hashlib.sha256(named.encode()).hexdigest()}")
+    user = user_id(question.namespace, question.user)
+    return InboundMessage(
+        id=MessageId(event),
+        event=event,
+        account=account,
+        sender=Sender(id=user, display_name=question.user, locale=question.locale),
+        channel=ChannelId(user),
+        is_direct=True,
+        mentions_bot=True,
+        text=question.text,
+        sent_at=now,
+        reply_to=address_of(event),
+    )
+
+
+def check_origin(request: web.Request) -> None:
+    """Raise Refusal (403) for pages of other sites: without a key, any page could else use an API on loopback."""
+    for origin in request.headers.getall("Origin", ()):
+        try:
+            own = urlsplit(origin).netloc.lower() == request.headers.get("Host", "").lower() != ""
+        except ValueError:
+            own = False
+        if not own:
+            raise Refusal(403, "foreign_origin", "Requests from pages of other sites are refused.", field="Origin")
+
+
+def authenticate(request: web.Request, host: Host) -> Caller:
+    """Whose request this is. Raises Refusal: 401 without a valid key, 403 without the scope `chat`."""
+    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+    secret = secret.strip()
+    caller = host.keys.caller(secret if scheme.lower() == "bearer" and secret.isascii() else None)
+    if caller is None:
+        raise Refusal(
+            401,
+            "invalid_api_key",
+            "Send a valid key as 'Authorization: Bearer <key>'.",
+            headers={"WWW-Authenticate": 'Bearer realm="chatgpt-ms"'},
+        )
+    if "chat" not in caller.scopes:
+        raise Refusal(403, "missing_scope", "This key has not the scope 'chat'.")
+    return caller
+
+
+def idempotency_key(request: web.Request) -> str | None:
+    """The header of that name. Raises Refusal (400) when it is no single key."""
+    given = request.headers.getall("Idempotency-Key", [])
+    if not given:
+        return None
+    if len(given) > 1 or not _IDEMPOTENCY_KEY.fullmatch(given[0]):
+        raise Refusal(
+            400,
+            "invalid_header",
+            "Idempotency-Key: send it once, with 1 to 255 visible ASCII characters.",
+            field="Idempotency-Key",
+        )
+    return given[0]
+
+
+def locale(request: web.Request) -> str | None:
+    """The first language of Accept-Language."""
+    first = request.headers.get("Accept-Language", "").split(",")[0].split(";")[0].strip()
+    return first if _LANGUAGE.fullmatch(first) else None
+
+
+class Intake:
+    """Hands questions to the inbox and settles what came of it."""
+
+    def __init__(self, account: AccountId, host: Host, answers: Answers, *, timeout: float) -> None:
+        """`timeout`: seconds that a request may wait for its answer."""
+        self._account = account
+        self._timeout = timeout
+        self._host = host
+        self._answers = answers
+        self._tasks: set[asyncio.Task[Receipt]] = set()
+        self.inbox: Inbox | None = None
+        """None while the gateway does not receive."""
+
+    @asynccontextmanager
+    async def ask(self, question: Question) -> AsyncIterator[Asked]:
+        """Hand the question in; inside the context its answer can be waited for.
+
+        Raises Refusal, also in place of what the context was doing when the time was up (504). Leaving early takes
+        nothing back: the question will be answered, and the answer stored.
+        """
+        message = parse_message(question, self._account, self._host.clock.now())
+        try:
+            # Waiting begins before the inbox has the message: the answer may come at once.
+            with self._answers.wait(message.event) as answer:
+                async with asyncio.timeout(self._timeout):
+                    replayed = await self._hand_in(message, answer)
+                    answer.accepted = True
+                    yield Asked(message.event, answer, replayed)
+        except TimeoutError:
+            keyed = question.idempotency_key is not None
+            raise Refusal(
+                504,
+                "timeout",
+                "The answer takes longer than this request may; it will be kept. "
+                + ("Repeat the request to get it." if keyed else "With an Idempotency-Key, repeating would get it."),
+                repeatable=keyed,
+                retry_after=5 if keyed else None,
+            ) from None
+
+    async def spent(self, event: EventId) -> tuple[str | None, Usage | None]:
+        """Which model answered and what it cost, where the journal has it by now."""
+        try:
+            reached = await self._host.journal.reached(self._account, event)
+        except StorageUnavailable:
+            return None, None
+        return (None, None) if reached is None else (reached.model, reached.usage)
+
+    async def close(self) -> None:
+        """Wait for what is being handed in; each is bounded by the inbox."""
+        if self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def settle_from_journal(self, event: EventId, answer: Answer) -> None:
+        """Settle an answer that another node brought, or that came as part of another message's answer."""
+        try:
+            reached = await self._host.journal.reached(self._account, event)
+        except StorageUnavailable:
+            return  # the next round asks again
+        if reached is not None and (outcome := _outcome(reached)) is not None:
+            answer.settle(outcome)
+
+    async def _hand_in(self, message: InboundMessage, answer: Answer) -> bool:
+        """True if the journal had the answer already."""
+        match await self._receipt(message):
+            case Receipt.ACCEPTED:
+                return False
+            case Receipt.DUPLICATE:
+                return await self._repeat(message, answer)
+            case Receipt.REFUSED:
+                if await answer.settled_within(REFUSAL_WAIT):
+                    await answer.whole()  # raises the reason
+                raise Refusal(403, "not_allowed", "The message was refused.")
+            case Receipt.OVERLOADED:
+                raise Refusal(503, "overloaded", "Too much is waiting to be answered.", retry_after=5)
+            case Receipt.CLOSED:
+                raise closed()
+            case Receipt.IGNORED | Receipt.STALE:
+                raise Refusal(422, "ignored", "The message is not one that is answered.")
+
+    async def _receipt(self, message: InboundMessage) -> Receipt:
+        if self.inbox is None:
+            raise closed()
+        # A task of its own: a request that is cancelled must not interrupt a commit.
+        task = asyncio.ensure_future(self.inbox(message))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            return await asyncio.shield(task)
+        except StorageUnavailable:
+            raise Refusal(503, "storage_unavailable", "Messages cannot be stored right now.", retry_after=5) from None
+
+    async def _repeat(self, message: InboundMessage, answer: Answer) -> bool:
+        try:
+            reached = await self._host.journal.reached(self._account, message.event)
+            if reached is None or reached.body.text != message.text:
+                raise Refusal(
+                    422,
+                    "idempotency_key_reused",
+                    "This Idempotency-Key was used for another message, or its message is no longer stored; use a new one.",
+                    field="Idempotency-Key",
+                )
+            outcome = _outcome(reached)
+            if isinstance(outcome, Failure) and await self._host.journal.reopen(reached.inbox):
+                if conversation := await self._host.archive.conversation_of(reached.inbox):
+                    self._host.wake(conversation)
+                return False
+        except StorageUnavailable:
+            raise Refusal(503, "storage_unavailable", "The store cannot be read right now.", retry_after=5) from None
+        if outcome is None:
+            return False
+        answer.settle(outcome)
+        return True
+
+
+def closed() -> Refusal:
+    """The gateway is starting or stopping."""
+    return Refusal(503, "closed", "The gateway is starting or stopping; please try again.", retry_after=5)
+
+
+def _outcome(reached: Reached) -> str | Failure | None:
+    """How a message ended, None while it has not."""
+    if reached.state in (InboxState.NEW, InboxState.RUNNING):
+        return None
+    if reached.failure:
+        return _failure(reached.failure)
+    if reached.state is InboxState.DEAD or reached.turn_state is TurnState.FAILED:
+        return Failure(code=FailureCode.INTERNAL, text="This message could not be answered.", id="")
+    if reached.state is InboxState.EXPIRED or reached.turn_state is TurnState.EXPIRED:
+        return Failure(code=FailureCode.EXPIRED, text="This message waited too long and was not answered.", id="")
+    return reached.text
+
+
+def _failure(document: str) -> Failure:
+    try:
+        stored = json.loads(document)
+        return Failure(
+            code=FailureCode(stored["code"]),
+            text=str(stored["text"]),
+            id=str(stored["id"]),
+            retry_after=stored.get("retry_after"),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Failure(code=FailureCode.INTERNAL, text="This message could not be answered.", id="")
