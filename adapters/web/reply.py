@@ -1,0 +1,119 @@
+"""The way back to a page: text lands in the live conversation, from where pages read it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import ClassVar
+
+from adapters.web.live import Answer, Conversation, Conversations
+from core.adapter import (
+    CanFail,
+    CanStream,
+    Failure,
+    IdempotencyKey,
+    Keyed,
+    ReplyChannel,
+    StreamSink,
+    TextLimits,
+)
+from core.errors import TargetGone
+from core.messages import ChannelId, MessageId, ReplyAddress, ThreadId
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a question was asked. Only hashes and random ids: it names a browser and gives no access to it."""
+
+    browser: ChannelId
+    conversation: ThreadId
+    message: MessageId
+
+    def dump(self) -> ReplyAddress:
+        """The JSON that is stored with the question."""
+        return ReplyAddress(json.dumps(asdict(self), separators=(",", ":")))
+
+    @classmethod
+    def load(cls, text: ReplyAddress) -> Address:
+        """Read back what `dump` wrote. Raises TargetGone on anything else."""
+        try:
+            fields = json.loads(text)
+            return cls(
+                ChannelId(str(fields["browser"])),
+                ThreadId(str(fields["conversation"])),
+                MessageId(str(fields["message"])),
+            )
+        except (ValueError, TypeError, KeyError) as error:
+            raise TargetGone(f"{text!r} is not an address of the web page") from error
+
+
+class _Sink(StreamSink):
+    def __init__(self, conversation: Conversation, answer: Answer) -> None:
+        self._conversation = conversation
+        self._answer = answer
+
+    @property
+    def message(self) -> MessageId | None:
+        """None: nothing outlives the process but what the journal has."""
+        return None
+
+    async def append(self, text: str) -> None:
+        self._answer.append(text)
+        self._conversation.changed()
+
+
+class WebReply(ReplyChannel, CanStream, CanFail, Keyed):
+    """Replies to one question. Nothing here waits for a page; if none looks, the store has the reply.
+
+    The same key is the same reply: sending it again shows it once.
+    """
+
+    limits: ClassVar[TextLimits] = TextLimits(max_length=1_000_000, edit_interval=0.05)
+    KEY_LIFETIME: ClassVar[timedelta] = timedelta.max
+
+    def __init__(self, conversations: Conversations, address: Address) -> None:
+        self._conversations = conversations
+        self._address = address
+
+    @property
+    def _conversation(self) -> Conversation:
+        return self._conversations.get(self._address.browser, self._address.conversation)
+
+    async def send(self, text: str, *, key: IdempotencyKey) -> MessageId | None:
+        """Show a finished reply, in the place of what was streamed with the same key."""
+        conversation = self._conversation
+        conversation.answer(key, self._address.message).settle(text)
+        self._ended(conversation)
+        return None
+
+    def stream(self, *, key: IdempotencyKey) -> AbstractAsyncContextManager[StreamSink]:
+        """Show a growing reply."""
+        return self._grow(key)
+
+    @asynccontextmanager
+    async def _grow(self, key: IdempotencyKey) -> AsyncIterator[StreamSink]:
+        conversation = self._conversation
+        answer = conversation.answer(key, self._address.message, anew=True)
+        conversation.changed()
+        try:
+            yield _Sink(conversation, answer)
+        except BaseException:
+            answer.break_off()
+            raise
+        else:
+            answer.end()
+        finally:
+            self._ended(conversation)
+
+    async def fail(self, failure: Failure, *, key: IdempotencyKey) -> None:
+        """Show why there is no reply."""
+        conversation = self._conversation
+        conversation.answer(key, self._address.message).fail(failure)
+        self._ended(conversation)
+
+    def _ended(self, conversation: Conversation) -> None:
+        conversation.changed()
+        self._conversations.tidy()
