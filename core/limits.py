@@ -31,3 +31,9 @@ class Rates:
         if len(self._buckets) > _REMEMBERED:
             self._buckets.popitem(last=False)
         return wait
+
+    def give_back(self, person: str) -> None:
+        """One message did not count after all (it was a redelivery)."""
+        if person in self._buckets:
+            level, at = self._buckets[person]
+            self._buckets[person] = (level + 1, at)

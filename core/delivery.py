@@ -1,0 +1,173 @@
+"""Committed replies on their way out: order, retries, and what to do when nobody knows whether one arrived."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import TypeVar
+
+import structlog
+
+from core.account import Ambiguous
+from core.adapter import CanEdit, CanFail, CanFind, Failure, FailureCode, Keyed, ReplyChannel
+from core.clock import Clock
+from core.errors import (
+    DeliveryError,
+    DeliveryUnavailable,
+    DeliveryUncertain,
+    RateLimited,
+    StorageUnavailable,
+    TargetGone,
+)
+from core.journal import Journal, OutboxPart, OutboxState
+from core.markdown.split import split
+from core.messages import AccountId, MessageId
+from core.texts import say
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+RETRY_AFTER = (1.0, 5.0, 30.0, 120.0, 600.0)
+"""Seconds before each further attempt. After the last one the reply is a dead letter."""
+
+SEND_TIMEOUT = 30.0
+"""Seconds for one call to the platform."""
+
+_STORAGE_PAUSE = 1.0
+"""Seconds between attempts to write down what became of a reply."""
+
+_MARK_ROOM = 40
+"""Units kept free in each part for the mark that it may be repeated."""
+
+
+def parts_of(reply: ReplyChannel, text: str) -> tuple[str, ...]:
+    """`text` in pieces that each fit one message of this channel."""
+    return tuple(split(text, replace(reply.limits, max_length=max(1, reply.limits.max_length - _MARK_ROOM))))
+
+
+def failure_json(failure: Failure) -> str:
+    """A failure as it is stored beside the notice that tells of it."""
+    return json.dumps(
+        {"code": failure.code, "text": failure.text, "id": failure.id, "retry_after": failure.retry_after},
+        ensure_ascii=False,
+    )
+
+
+def failure_from(text: str) -> Failure:
+    """Read back `failure_json`."""
+    stored = json.loads(text)
+    return Failure(
+        code=FailureCode(stored["code"]), text=stored["text"], id=stored["id"], retry_after=stored["retry_after"]
+    )
+
+
+class Delivery:
+    """Sends the parts of one reply, one after the other."""
+
+    def __init__(self, journal: Journal, clock: Clock, *, ambiguous: Callable[[AccountId], Ambiguous]) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._ambiguous = ambiguous
+
+    async def deliver(self, reply: ReplyChannel, parts: Sequence[OutboxPart]) -> bool:
+        """Send each part until it arrived or is a dead letter, which ends the reply. False if one is."""
+        for part in parts:
+            if not await self._deliver(reply, part):
+                return False
+        return True
+
+    async def _deliver(self, reply: ReplyChannel, part: OutboxPart) -> bool:
+        while True:
+            await self._clock.sleep((part.next_at - self._clock.now()).total_seconds())
+            state, pause = OutboxState.PENDING, RETRY_AFTER[min(part.attempts, len(RETRY_AFTER) - 1)]
+            try:
+                message = await self._attempt(reply, part)
+            except RateLimited as error:
+                reason, pause = str(error), max(pause, min(error.retry_after, RETRY_AFTER[-1]))
+            except DeliveryUnavailable as error:
+                reason = str(error)
+            except (DeliveryUncertain, TimeoutError) as error:
+                reason, state = str(error) or "no answer in time", OutboxState.UNKNOWN
+            except DeliveryError as error:
+                return await self._bury(part, str(error))
+            except StorageUnavailable as error:
+                log.warning("a reply waits for the storage", error=str(error))
+                await self._clock.sleep(_STORAGE_PAUSE)
+                continue
+            except Exception as error:
+                log.exception("sending a reply failed", key=part.key)
+                reason, state = f"{type(error).__name__}: {error}", OutboxState.UNKNOWN
+            else:
+                await until_stored(partial(self._journal.sent, part, message), self._clock)
+                return True
+            if part.attempts >= len(RETRY_AFTER):
+                return await self._bury(part, f"gave up after {part.attempts + 1} attempts: {reason}")
+            log.warning("a reply is tried again", key=part.key, seconds=pause, reason=reason)
+            until = self._clock.now() + timedelta(seconds=pause)
+            write = partial(self._journal.postpone, part, until, reason, state=state)
+            part = await until_stored(write, self._clock)
+
+    async def _attempt(self, reply: ReplyChannel, part: OutboxPart) -> MessageId | None:
+        if part.failure and isinstance(reply, CanFail):
+            await _call(reply.fail(failure_from(part.failure), key=part.key))
+            return None
+        if part.edits is not None and isinstance(reply, CanEdit):
+            try:
+                await _call(reply.edit(part.edits, part.text))
+            except TargetGone as error:
+                log.info("a preview is gone; its text is sent anew", error=str(error))
+            else:
+                return part.edits
+        text = part.text
+        lasting = isinstance(reply, Keyed) and timedelta.max == reply.KEY_LIFETIME
+        if part.state in (OutboxState.SENDING, OutboxState.UNKNOWN) and not lasting:
+            found, text = await self._settle(reply, part)
+            if found is not None:
+                return found
+        if not lasting:
+            await self._journal.sending(part)
+        return await _call(reply.send(text, key=part.key))
+
+    async def _settle(self, reply: ReplyChannel, part: OutboxPart) -> tuple[MessageId | None, str]:
+        """An earlier call may have taken effect: find its message, or decide what to send now."""
+        since = part.sending_at or part.created_at
+        if isinstance(reply, Keyed) and self._clock.now() - since < reply.KEY_LIFETIME:
+            return None, part.text
+        if isinstance(reply, CanFind):
+            settled_at = since + timedelta(seconds=SEND_TIMEOUT + 5)
+            await self._clock.sleep((settled_at - self._clock.now()).total_seconds())
+            return await _call(reply.find(part.key)), part.text
+        match self._ambiguous(part.account):
+            case Ambiguous.DROP:
+                raise DeliveryError("it may have arrived, and `ambiguous: drop` says not to send it again")
+            case Ambiguous.RESEND:
+                return None, part.text
+            case Ambiguous.MARK:
+                chinese = re.search(r"[\u4e00-\u9fff]", part.text)
+                return None, f"{part.text}\n\n{say('repeated', 'zh' if chinese else 'en')}"
+
+    async def _bury(self, part: OutboxPart, reason: str) -> bool:
+        log.error("a reply cannot be delivered", key=part.key, account=part.account, reason=reason)
+        await until_stored(partial(self._journal.bury, part, reason), self._clock)
+        return False
+
+
+async def until_stored(write: Callable[[], Awaitable[T]], clock: Clock) -> T:
+    """Write, again and again: what happened to a message must be known before anything else happens to it."""
+    while True:
+        try:
+            return await write()
+        except StorageUnavailable as error:
+            log.warning("the storage is awaited", error=str(error))
+            await clock.sleep(_STORAGE_PAUSE)
+
+
+async def _call(call: Awaitable[T]) -> T:
+    async with asyncio.timeout(SEND_TIMEOUT):
+        return await call

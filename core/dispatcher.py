@@ -1,0 +1,251 @@
+"""Who works on what: one worker per busy conversation, gone when nothing waits.
+
+The journal is the queue; this holds only who is busy. So a conversation's order is the order of acceptance, two
+conversations never wait for each other, and a restart finds everything again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import structlog
+
+from core.adapter import CanFail, Failure, FailureCode, IdempotencyKey, ReplyChannel
+from core.clock import Clock
+from core.commands import Commands
+from core.delivery import SEND_TIMEOUT, Delivery, parts_of, until_stored
+from core.errors import DeliveryError
+from core.journal import InboxId, InboxRow, Journal, Outcome, Recovery, Turn, TurnState
+from core.messages import AccountId, ConversationKey, ReplyAddress
+from core.responder import Responder
+from core.stopper import Stop, Stopped, Stopper
+from core.texts import language_of, say
+
+log = structlog.get_logger(__name__)
+
+Busy = Literal["queue", "merge", "interrupt"]
+"""What happens to messages that arrive during a turn: one reply each, one reply together, or the turn makes way."""
+
+_MERGED = 20
+"""Messages that are answered together at the most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatchSettings:
+    """How conversations are worked on."""
+
+    busy: Busy = "queue"
+    idle_after: timedelta | None = timedelta(hours=24)
+
+
+@dataclass(slots=True)
+class _Worker:
+    """One busy conversation."""
+
+    task: asyncio.Task[None] | None = None
+    woken: bool = False
+    stopper: Stopper | None = None
+    """Of the turn that runs."""
+
+
+class Dispatcher:
+    """Owns the workers. Enter it before anything is accepted; leaving cancels what `drain` did not finish."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        responder: Responder,
+        commands: Commands,
+        delivery: Delivery,
+        clock: Clock,
+        settings: DispatchSettings,
+        *,
+        reply: Callable[[AccountId, ReplyAddress], ReplyChannel],
+    ) -> None:
+        self.settings = settings
+        """May be replaced while running."""
+        self._journal = journal
+        self._responder = responder
+        self._commands = commands
+        self._delivery = delivery
+        self._clock = clock
+        self._reply = reply
+        self._workers: dict[ConversationKey, _Worker] = {}
+        self._errands: set[asyncio.Task[None]] = set()
+        self._draining = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._draining = True
+        tasks = [worker.task for worker in self._workers.values() if worker.task] + list(self._errands)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def resume(self, recovery: Recovery) -> None:
+        """Take up what an earlier process left."""
+        for conversation in recovery.conversations:
+            self.wake(conversation)
+        for inbox, conversation in recovery.commands:
+            self.wake_command(inbox, conversation)
+
+    def wake(self, conversation: ConversationKey) -> None:
+        """There is work for this conversation in the journal."""
+        if self._draining:
+            return
+        worker = self._workers.get(conversation)
+        if worker is None:
+            worker = self._workers[conversation] = _Worker()
+            worker.task = asyncio.create_task(self._work(conversation, worker))
+            return
+        worker.woken = True
+        if self.settings.busy == "interrupt" and worker.stopper is not None:
+            worker.stopper.stop(Stop.INTERRUPT)
+
+    def wake_command(self, inbox: InboxId, conversation: ConversationKey) -> None:
+        """A chat command was accepted: it is carried out now, beside whatever runs."""
+        if not self._draining:
+            self._errand(self._carry_out(inbox, conversation))
+
+    def stop(self, conversation: ConversationKey) -> bool:
+        """End the running turn with what it has shown; False if none runs."""
+        worker = self._workers.get(conversation)
+        if worker is None or worker.stopper is None:
+            return False
+        worker.stopper.stop(Stop.PERSON)
+        return True
+
+    def supersede(self, conversation: ConversationKey, waiting: Sequence[InboxRow]) -> None:
+        """End the running turn without history; tell those who wait for an answer to `waiting` that none will come."""
+        worker = self._workers.get(conversation)
+        if worker is not None and worker.stopper is not None:
+            worker.stopper.stop(Stop.SUPERSEDED)
+        for row in waiting:
+            self._errand(self._dismiss(row))
+
+    async def _dismiss(self, row: InboxRow) -> None:
+        """Only channels where somebody waits for this very answer are told; in a chat the command's reply tells."""
+        message = row.message
+        try:
+            reply = self._reply(message.account, message.reply_to)
+            if isinstance(reply, CanFail):
+                id = secrets.token_hex(4)
+                text = say("superseded", language_of(message))
+                failure = Failure(code=FailureCode.SUPERSEDED, text=text, id=id)
+                async with asyncio.timeout(SEND_TIMEOUT):
+                    await reply.fail(failure, key=IdempotencyKey(f"dismissed-{id}"))
+        except (DeliveryError, TimeoutError) as error:
+            log.info("nobody could be told of a dropped message", error=str(error))
+
+    def busy(self, conversation: ConversationKey) -> bool:
+        """Whether a turn of this conversation runs."""
+        worker = self._workers.get(conversation)
+        return worker is not None and worker.stopper is not None
+
+    @property
+    def workers(self) -> int:
+        """Busy conversations."""
+        return len(self._workers)
+
+    async def drain(self, *, turns: float, outbox: float) -> bool:
+        """Begin nothing new; give running turns and then their delivery so many seconds. True when all ended well."""
+        self._draining = True
+        if await self._all_gone(turns):
+            return True
+        for worker in self._workers.values():
+            if worker.stopper is not None:
+                worker.stopper.stop(Stop.SHUTDOWN)
+        return await self._all_gone(outbox)
+
+    async def _all_gone(self, seconds: float) -> bool:
+        tasks = [worker.task for worker in self._workers.values() if worker.task] + list(self._errands)
+        if not tasks:
+            return True
+        _, pending = await asyncio.wait(tasks, timeout=seconds)
+        return not pending
+
+    async def _work(self, conversation: ConversationKey, worker: _Worker) -> None:
+        """The life of a worker: what an earlier process left unsent, then turn after turn."""
+        structlog.contextvars.bind_contextvars(conversation=str(conversation))
+        try:
+            await self._send_unsent(conversation)
+            while not self._draining:
+                worker.woken = False
+                turn = await self._begin(conversation)
+                if turn is not None:
+                    await self._run(turn, worker)
+                elif not worker.woken:
+                    return
+        except Exception:
+            log.exception("a worker ended")
+        finally:
+            del self._workers[conversation]
+
+    async def _send_unsent(self, conversation: ConversationKey) -> None:
+        parts = await until_stored(partial(self._journal.unsent, conversation), self._clock)
+        for turn in dict.fromkeys(part.turn for part in parts):
+            reply_parts = [part for part in parts if part.turn == turn]
+            try:
+                reply = self._reply(reply_parts[0].account, reply_parts[0].reply_to)
+            except DeliveryError as error:
+                await until_stored(partial(self._journal.bury, reply_parts[0], str(error)), self._clock)
+            else:
+                await self._delivery.deliver(reply, reply_parts)
+
+    async def _begin(self, conversation: ConversationKey) -> Turn | None:
+        settings = self.settings
+        most = 1 if settings.busy == "queue" else _MERGED
+        begin = partial(self._journal.begin, conversation, most=most, idle_after=settings.idle_after)
+        return await until_stored(begin, self._clock)
+
+    async def _run(self, turn: Turn, worker: _Worker) -> None:
+        worker.stopper = Stopper()
+        try:
+            reply = self._reply(turn.last.account, turn.last.reply_to)
+            await self._responder.answer(turn, reply, worker.stopper)
+        except Stopped as stopped:
+            if stopped.why is Stop.INTERRUPT:
+                await until_stored(partial(self._journal.release, turn), self._clock)
+        except Exception as error:
+            log.exception("a turn failed", turn=turn.id)
+            await self._fail(turn, error)
+        finally:
+            worker.stopper = None
+
+    async def _fail(self, turn: Turn, error: Exception) -> None:
+        """A mistake of the program must not take the conversation along: the message becomes a dead letter."""
+        outcome = Outcome(state=TurnState.FAILED, error=f"{type(error).__name__}: {error}", dead=True)
+        await until_stored(partial(self._journal.finish, turn, outcome), self._clock)
+
+    async def _carry_out(self, inbox: InboxId, conversation: ConversationKey) -> None:
+        structlog.contextvars.bind_contextvars(conversation=str(conversation))
+        turn = await until_stored(partial(self._journal.begin_command, inbox), self._clock)
+        if turn is None:
+            return
+        try:
+            reply = self._reply(turn.last.account, turn.last.reply_to)
+            outcome = await self._commands.run(turn, reply, self)
+            text = "\n\n".join(outcome.parts)
+        except Exception as error:
+            log.exception("a command failed", turn=turn.id)
+            await self._fail(turn, error)
+        else:
+            done = Outcome(state=outcome.state, parts=parts_of(reply, text))
+            parts = await until_stored(partial(self._journal.finish, turn, done), self._clock)
+            await self._delivery.deliver(reply, parts)
+
+    def _errand(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)

@@ -1,0 +1,261 @@
+"""What happens to one turn, top to bottom: prompt, answer, commit, delivery."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import partial
+
+import structlog
+
+from core.account import AccountConfig
+from core.adapter import CanFail, Failure, FailureCode, ReplyChannel
+from core.chat import ChatClient, ChatStream
+from core.clock import Clock
+from core.commands import parse_command
+from core.delivery import Delivery, failure_json, parts_of, until_stored
+from core.errors import ChatError, ChatMisconfigured, ChatRefused, ContextTooLong
+from core.journal import Exchange, Journal, OutboxPart, Outcome, Turn, TurnId, TurnState
+from core.messages import AccountId, ConversationKey
+from core.preview import Preview, preview_for
+from core.sessions import Prompt, SessionManager, question_of
+from core.stopper import Stop, Stopped, Stopper
+from core.texts import Language, language_of, say
+
+log = structlog.get_logger(__name__)
+
+LONGEST_ANSWER = 400_000
+"""Characters; a model that does not stop is stopped."""
+
+MOST_ATTEMPTS = 3
+"""A turn during which the process died this often is not begun again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What a turn asks."""
+
+    text: str
+    without: Exchange | None = None
+    """The exchange that this one replaces (/retry)."""
+    replaces: TurnId | None = None
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What has come back so far."""
+
+    pieces: list[str] = field(default_factory=list)
+    stream: ChatStream | None = None
+    prompt: Prompt | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """How a turn ends, and what its person gets to read."""
+
+    outcome: Outcome
+    text: str = ""
+
+
+class Responder:
+    """Answers turns. Knows neither queues nor platforms."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        sessions: SessionManager,
+        chat: ChatClient,
+        delivery: Delivery,
+        clock: Clock,
+        *,
+        account: Callable[[AccountId], AccountConfig],
+        models: Callable[[], Sequence[str]],
+        stale_after: Callable[[], timedelta],
+    ) -> None:
+        self._journal = journal
+        self._sessions = sessions
+        self._chat = chat
+        self._delivery = delivery
+        self._clock = clock
+        self._account = account
+        self._models = models
+        self._stale_after = stale_after
+        self._told_of_outage: set[ConversationKey] = set()
+        # emptied by the next answer, whoever gets it: the outage is over then
+
+    async def answer(self, turn: Turn, reply: ReplyChannel, stopper: Stopper) -> None:
+        """Bring `turn` to its end. Raises Stopped for a turn that is to be put back or left for the next start."""
+        language = language_of(turn.last)
+        if turn.rows[0].attempts > MOST_ATTEMPTS:
+            await self._end(turn, reply, self._given_up(turn, language))
+        elif self._clock.now() - turn.rows[0].received_at > self._stale_after():
+            await self._expire(turn, reply, language)
+        elif (question := await self._question(turn)) is None:
+            await self._end(turn, reply, _Ending(Outcome(state=TurnState.COMMAND), say("retry_nothing", language)))
+        elif not question.text:
+            await self._end(turn, reply, _Ending(Outcome(state=TurnState.COMMAND), say("only_files", language)))
+        else:
+            await self._respond(turn, reply, question, stopper, language)
+
+    async def _respond(
+        self, turn: Turn, reply: ReplyChannel, question: _Question, stopper: Stopper, language: Language
+    ) -> None:
+        stream = self._account(turn.last.account).stream
+        async with preview_for(reply, turn, self._journal, self._clock, stream=stream) as preview:
+            answer = _Answer()
+            try:
+                async with stopper.scope():
+                    await self._ask(turn, question, answer, preview)
+            except Stopped as stopped:
+                ending = self._stopped(reply, question, answer, stopped, language)
+            except ChatError as error:
+                ending = self._explained(turn, reply, answer, error, language)
+            else:
+                ending = self._answered(turn, reply, question, answer, language)
+            await self._end(turn, reply, ending, preview)
+
+    async def _ask(self, turn: Turn, question: _Question, answer: _Answer, preview: Preview) -> None:
+        """Get the answer, piece by piece. A prompt that is too long for the model is shortened once."""
+        model = turn.model or self._models()[0]
+        end_user = f"{turn.last.account}/{turn.last.sender.id}"
+        for shorter in (False, True):
+            answer.prompt = await self._sessions.prompt(
+                turn, question.text, model=model, without=question.without, shorter=shorter
+            )
+            try:
+                async with self._chat.stream(answer.prompt.messages, end_user=end_user, model=turn.model) as stream:
+                    answer.stream = stream
+                    length = 0
+                    async for piece in stream:
+                        answer.pieces.append(piece)
+                        length += len(piece)
+                        preview.add(piece)
+                        if length > LONGEST_ANSWER:
+                            log.warning("an endless answer was cut", characters=length)
+                            break
+                break
+            except ContextTooLong:
+                if shorter or not answer.prompt.turns:
+                    raise
+                log.info("the history was shortened for the model", turns=answer.prompt.turns)
+
+    async def _question(self, turn: Turn) -> _Question | None:
+        command = parse_command(turn.last.text)
+        if command is None or command.name != "retry":
+            if all(not row.message.text.strip() for row in turn.rows):
+                return _Question("")
+            return _Question(question_of(turn))
+        last = await self._journal.last_turn(turn.conversation)
+        if last is None or not last.question:
+            return None
+        if last.state not in (TurnState.COMPLETE, TurnState.STOPPED):
+            return _Question(last.question)
+        history = await self._journal.history(turn.conversation, turn.generation, most=1)
+        return _Question(last.question, history[-1] if history else None, last.id)
+
+    def _answered(
+        self, turn: Turn, reply: ReplyChannel, question: _Question, answer: _Answer, language: Language
+    ) -> _Ending:
+        assert answer.stream is not None
+        assert answer.prompt is not None
+        text, stream = answer.text, answer.stream
+        if not text.strip():
+            error = ChatRefused("the model returned no text", detail=f"finish_reason {stream.finish_reason!r}")
+            return self._explained(turn, reply, answer, error, language)
+        self._told_of_outage.clear()
+        self._sessions.measured(answer.prompt, stream.usage, model=turn.model or self._models()[0])
+        return _Ending(
+            Outcome(
+                state=TurnState.COMPLETE,
+                exchange=Exchange(question=question.text, answer=text),
+                model=stream.model,
+                usage=stream.usage,
+                replaces=question.replaces,
+            ),
+            text,
+        )
+
+    def _stopped(
+        self, reply: ReplyChannel, question: _Question, answer: _Answer, stopped: Stopped, language: Language
+    ) -> _Ending:
+        """What was shown stays; nothing shown leaves nothing. Raises `stopped` where the turn is to run again."""
+        text = answer.text
+        if stopped.why is Stop.SHUTDOWN or (stopped.why is Stop.INTERRUPT and not text):
+            raise stopped
+        model = answer.stream.model if answer.stream else None
+        if text:
+            kept = None if stopped.why is Stop.SUPERSEDED else Exchange(question=question.text, answer=text)
+            mark = "interrupted" if stopped.why is Stop.INTERRUPT else "stopped"
+            shown = text if isinstance(reply, CanFail) else f"{text}\n\n{say(mark, language)}"
+            outcome = Outcome(state=TurnState.STOPPED, exchange=kept, model=model, replaces=question.replaces)
+            return _Ending(outcome, shown)
+        if isinstance(reply, CanFail):
+            notice = "superseded" if stopped.why is Stop.SUPERSEDED else "stop_done"
+            failure = self._failure(FailureCode.SUPERSEDED, notice, language)
+            return _Ending(Outcome(state=TurnState.STOPPED, failure=failure_json(failure)), failure.text)
+        return _Ending(Outcome(state=TurnState.STOPPED))
+
+    def _explained(
+        self, turn: Turn, reply: ReplyChannel, answer: _Answer, error: ChatError, language: Language
+    ) -> _Ending:
+        """The failure as its person sees it; the cause goes to the log and the trace."""
+        code, notice = FailureCode.MODEL_UNAVAILABLE, "model_unavailable"
+        match error:
+            case ChatMisconfigured():
+                code, notice = FailureCode.MODEL_MISCONFIGURED, "model_misconfigured"
+            case ContextTooLong():
+                code, notice = FailureCode.TOO_LONG, "context_too_long"
+            case ChatRefused():
+                code, notice = FailureCode.MODEL_REFUSED, "model_refused"
+        shown = answer.text
+        failure = self._failure(code, "broken_off" if shown else notice, language, retry_after=error.retry_after)
+        cause = f"{failure.id} {type(error).__name__}: {error}" + (f" ({error.detail})" if error.detail else "")
+        log.error("the model gave no answer", id=failure.id, error=str(error), detail=error.detail)
+        outcome = Outcome(state=TurnState.FAILED, error=cause, failure=failure_json(failure))
+        if isinstance(reply, CanFail):
+            return _Ending(outcome, failure.text)
+        if shown:
+            return _Ending(outcome, f"{shown}\n\n{failure.text}")
+        if code is FailureCode.MODEL_UNAVAILABLE:
+            if turn.conversation in self._told_of_outage:
+                return _Ending(replace(outcome, dead=True))
+            self._told_of_outage.add(turn.conversation)
+        return _Ending(outcome, failure.text)
+
+    def _given_up(self, turn: Turn, language: Language) -> _Ending:
+        failure = self._failure(FailureCode.INTERNAL, "gave_up", language)
+        log.error("a message is given up after repeated crashes", id=failure.id, turn=turn.id)
+        cause = f"{failure.id} the process died in {turn.rows[0].attempts - 1} attempts"
+        return _Ending(Outcome(state=TurnState.FAILED, error=cause, failure=failure_json(failure)), failure.text)
+
+    async def _expire(self, turn: Turn, reply: ReplyChannel, language: Language) -> None:
+        """One notice for all that grew too old while nobody answered."""
+        late = await self._journal.expire(turn.conversation, received_before=self._clock.now() - self._stale_after())
+        count = len(turn.rows) + len(late)
+        failure = self._failure(FailureCode.EXPIRED, "expired", language, count=count)
+        log.warning("messages grew too old to be answered", count=count, id=failure.id)
+        outcome = Outcome(state=TurnState.EXPIRED, error=failure.id, failure=failure_json(failure))
+        await self._end(turn, reply, _Ending(outcome, failure.text))
+
+    async def _end(self, turn: Turn, reply: ReplyChannel, ending: _Ending, preview: Preview | None = None) -> None:
+        """Commit how the turn ended, then show it."""
+        outcome = replace(ending.outcome, parts=parts_of(reply, ending.text) if ending.text else ())
+        parts: Sequence[OutboxPart] = await until_stored(partial(self._journal.finish, turn, outcome), self._clock)
+        if outcome.exchange is not None:
+            self._sessions.grew(turn, outcome.exchange, replaced=outcome.replaces is not None)
+        if preview is not None:
+            parts = await preview.complete(ending.text, parts)
+        await self._delivery.deliver(reply, parts)
+
+    def _failure(
+        self, code: FailureCode, notice: str, language: Language, *, retry_after: float | None = None, **values: object
+    ) -> Failure:
+        id = secrets.token_hex(4)
+        return Failure(code=code, text=say(notice, language, id=id, **values), id=id, retry_after=retry_after)

@@ -1,0 +1,159 @@
+"""What the model is told: the system prompt, as much history as fits, and the question."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from core.chat import ChatMessage, Usage
+from core.journal import Exchange, Journal, Turn
+from core.messages import ConversationKey, InboundMessage
+
+_CACHED_CHARACTERS = 8_000_000
+"""Histories kept in memory, all conversations together. Others are read from the journal when they are needed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionSettings:
+    """How long a conversation's memory is."""
+
+    system_prompt: str
+    max_turns: int
+    """Exchanges of history in a prompt."""
+    max_tokens: int
+    """Tokens of a whole prompt, as estimated; the question itself is never cut."""
+    idle_after: timedelta | None
+    """A conversation that rested longer starts afresh; None: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What a model is asked, and what that is believed to weigh."""
+
+    messages: tuple[ChatMessage, ...]
+    weight: int
+    """Uncalibrated estimate of the whole, in tokens."""
+    turns: int
+    """Exchanges of history in it."""
+
+
+def weigh(text: str) -> int:
+    """Roughly how many tokens `text` is: four bytes of UTF-8 each, which suits English and Chinese alike, plus framing."""
+    return len(text.encode("utf-8", "surrogatepass")) // 4 + 4
+
+
+def question_of(turn: Turn) -> str:
+    """What the person asked, as the model reads it: several messages as one, quotes and files as data with their source."""
+    shared = turn.conversation.user is None
+    return "\n\n".join(_as_text(row.message, named=shared and not row.message.is_direct) for row in turn.rows)
+
+
+def _as_text(message: InboundMessage, *, named: bool) -> str:
+    lines: list[str] = []
+    if message.quoted is not None:
+        lines.append(f"[In reply to a message by {message.quoted.author}:]")
+        lines += [f"> {line}" for line in message.quoted.text.splitlines()]
+        lines.append("")
+    text = message.text
+    if named and message.sender.display_name:
+        text = f"{message.sender.display_name}: {text}"
+    lines.append(text)
+    for file in message.attachments:
+        size = "" if file.size is None else f", {file.size} bytes"
+        lines.append(f"[Attached file, not shown: {file.name} ({file.media_type}{size})]")
+    return "\n".join(lines).strip()
+
+
+class SessionManager:
+    """Makes prompts. Keeps the histories of busy conversations in memory, within a bound."""
+
+    def __init__(self, journal: Journal, settings: SessionSettings) -> None:
+        self.settings = settings
+        """May be replaced while running."""
+        self._journal = journal
+        self._hot: OrderedDict[ConversationKey, tuple[int, list[Exchange]]] = OrderedDict()
+        self._hot_characters = 0
+        self._tokens_per_weight: dict[str, float] = {}
+        self._fits: dict[str, int] = {}
+
+    async def prompt(
+        self, turn: Turn, question: str, *, model: str, without: Exchange | None = None, shorter: bool = False
+    ) -> Prompt:
+        """The prompt for `question`: as many of the newest exchanges as fit.
+
+        `without` is an exchange to leave out (it is being asked again). `shorter` halves what fits, after the model
+        said that the prompt was too long; later prompts for this model heed that too.
+        """
+        settings = self.settings
+        limit = min(settings.max_tokens, self._fits.get(model, settings.max_tokens))
+        if shorter:
+            limit = self._fits[model] = max(256, limit // 2)
+        ratio = self._tokens_per_weight.get(model, 1.0)
+        weight = weigh(settings.system_prompt) + weigh(question)
+        chosen: list[Exchange] = []
+        history = await self._history(turn)
+        if without is not None and history and history[-1] == without:
+            history = history[:-1]
+        for exchange in reversed(history[-settings.max_turns :] if settings.max_turns else []):
+            more = weigh(exchange.question) + weigh(exchange.answer)
+            if (weight + more) * ratio > limit:
+                break
+            weight += more
+            chosen.append(exchange)
+        messages = [ChatMessage("system", settings.system_prompt)] if settings.system_prompt else []
+        for exchange in reversed(chosen):
+            messages += (ChatMessage("user", exchange.question), ChatMessage("assistant", exchange.answer))
+        messages.append(ChatMessage("user", question))
+        return Prompt(tuple(messages), weight, len(chosen))
+
+    def measured(self, prompt: Prompt, usage: Usage | None, *, model: str) -> None:
+        """Learn from what the server counted: estimates for this model get truer."""
+        if usage is None or usage.input_tokens <= 0 or prompt.weight <= 0:
+            return
+        ratio = min(4.0, max(0.25, usage.input_tokens / prompt.weight))
+        known = self._tokens_per_weight.get(model)
+        self._tokens_per_weight[model] = ratio if known is None else 0.8 * known + 0.2 * ratio
+
+    def grew(self, turn: Turn, exchange: Exchange, *, replaced: bool = False) -> None:
+        """A turn was committed: the history in memory follows."""
+        if replaced:
+            self.drop(turn.conversation)
+            return
+        hot = self._hot.get(turn.conversation)
+        if hot is None or hot[0] != turn.generation:
+            return
+        hot[1].append(exchange)
+        self._hot_characters += _size(exchange)
+        for _ in range(len(hot[1]) - max(1, self.settings.max_turns)):
+            self._hot_characters -= _size(hot[1].pop(0))
+        self._bound()
+
+    def drop(self, conversation: ConversationKey) -> None:
+        """Forget what is in memory of a conversation."""
+        hot = self._hot.pop(conversation, None)
+        if hot is not None:
+            self._hot_characters -= sum(map(_size, hot[1]))
+
+    async def _history(self, turn: Turn) -> Sequence[Exchange]:
+        hot = self._hot.get(turn.conversation)
+        if hot is not None and hot[0] == turn.generation:
+            self._hot.move_to_end(turn.conversation)
+            return hot[1]
+        self.drop(turn.conversation)
+        stored = list(
+            await self._journal.history(turn.conversation, turn.generation, most=max(1, self.settings.max_turns))
+        )
+        self._hot[turn.conversation] = (turn.generation, stored)
+        self._hot_characters += sum(map(_size, stored))
+        self._bound()
+        return stored
+
+    def _bound(self) -> None:
+        while self._hot_characters > _CACHED_CHARACTERS and len(self._hot) > 1:
+            self.drop(next(iter(self._hot)))
+
+
+def _size(exchange: Exchange) -> int:
+    return len(exchange.question) + len(exchange.answer) + 200

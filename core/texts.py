@@ -1,0 +1,156 @@
+"""Everything the gateway itself says in a chat, in English and Chinese. One catalogue; nobody else writes sentences.
+
+A text is short and kind; where it speaks of a fault it carries an id under which the log has the cause.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from core.messages import InboundMessage
+
+Language = Literal["en", "zh"]
+
+_CJK = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+
+
+def language_of(message: InboundMessage) -> Language:
+    """The language to answer in: that of the text if it tells, else the person's locale, else English."""
+    if _CJK.search(message.text):
+        return "zh"
+    if message.sender.locale and not re.search("[A-Za-z]{3}", message.text.lstrip("/")):
+        return "zh" if message.sender.locale.lower().startswith("zh") else "en"
+    if message.sender.locale and message.text.startswith("/"):
+        return "zh" if message.sender.locale.lower().startswith("zh") else "en"
+    return "en"
+
+
+_TEXTS: dict[str, tuple[str, str]] = {
+    # Failures
+    "rate_limited": (
+        "That was a little fast for me. Please try again in {seconds} s.",
+        "您发得有点快，请在 {seconds} 秒后再试。",
+    ),
+    "queued": (
+        "I still have {count} of your messages to answer. Please wait for those first.",
+        "您还有 {count} 条消息在等我回答，请稍候再发。",
+    ),
+    "messages_per_day": (
+        "You have reached today's limit of {count} messages. It starts afresh at {reset} UTC.",
+        "您今天的 {count} 条消息额度已用完，将于 {reset}（UTC）重置。",
+    ),
+    "tokens_per_day": (
+        "You have used up today's amount of text ({count} tokens). It starts afresh at {reset} UTC.",
+        "您今天的用量（{count} tokens）已用完，将于 {reset}（UTC）重置。",
+    ),
+    "too_long": (
+        "That message is too long for me ({length} characters, at most {limit}). Please shorten it.",
+        "这条消息太长了（{length} 个字符，上限 {limit}），请缩短后再发。",
+    ),
+    "not_allowed": (
+        "I may not talk with you here. Your id is {person}; whoever runs me can allow it.",
+        "我还没有获准在这里与您对话。您的 ID 是 {person}，管理员可以为您开通。",
+    ),
+    "model_unavailable": (
+        "I can't reach the model right now. Please try again in a moment with /retry. ({id})",
+        "现在连接不上模型，请稍后用 /retry 重试。（{id}）",
+    ),
+    "model_misconfigured": (
+        "The model is not set up correctly, so I can't answer. Whoever runs me finds the cause under {id}.",
+        "模型配置有误，暂时无法回答。管理员可用 {id} 查到原因。",
+    ),
+    "model_refused": (
+        "The model would not answer this message. Rephrasing it may help. ({id})",
+        "模型没有回答这条消息，换个说法也许可以。（{id}）",
+    ),
+    "context_too_long": (
+        "This is more text than the model can take at once. Please shorten it or start afresh with /new. ({id})",
+        "内容超出了模型一次能处理的长度，请缩短，或用 /new 开始新会话。（{id}）",
+    ),
+    "broken_off": (
+        "The answer broke off here. /retry asks again. ({id})",
+        "回答在这里中断了，可用 /retry 重试。（{id}）",
+    ),
+    "internal": (
+        "Something went wrong on my side. Please try again. ({id})",
+        "我这边出了点问题，请再试一次。（{id}）",
+    ),
+    "gave_up": (
+        "I could not answer this message after several attempts. ({id})",
+        "多次尝试后仍无法回答这条消息。（{id}）",
+    ),
+    "expired": (
+        "I was away and {count} of your messages grew old meanwhile. Please send again what still matters.",
+        "我刚才离线了，您有 {count} 条消息已过时。仍需要的请再发一次。",
+    ),
+    "superseded": (
+        "A new conversation was started before this message had its turn.",
+        "在轮到这条消息之前，会话已重新开始。",
+    ),
+    "only_files": (
+        "I can't read files yet. Tell me in words what you would like to know.",
+        "我还不能读取文件，请用文字告诉我您想了解什么。",
+    ),
+    # Marks on answers
+    "stopped": ("(stopped)", "（已停止）"),
+    "interrupted": ("(interrupted)", "（已打断）"),
+    "repeated": ("(may be repeated)", "（可能重复）"),
+    # Commands
+    "new": ("Started a new conversation.", "已开始新会话。"),
+    "new_dropped": (
+        "Started a new conversation. {count} waiting messages were set aside.",
+        "已开始新会话，另有 {count} 条等待中的消息不再回答。",
+    ),
+    "stop_done": ("Stopped.", "已停止。"),
+    "stop_nothing": ("There is nothing to stop.", "现在没有正在进行的回答。"),
+    "retry_nothing": ("There is nothing to retry yet.", "还没有可以重试的内容。"),
+    "model_now": (
+        "This conversation uses {model}. Available: {models}. Change it with `/model NAME`.",
+        "当前会话使用 {model}。可选：{models}。用 `/model 名称` 切换。",
+    ),
+    "model_set": ("This conversation now uses {model}.", "当前会话已切换到 {model}。"),
+    "model_unknown": (
+        "There is no model {model} here. Available: {models}.",
+        "没有名为 {model} 的模型。可选：{models}。",
+    ),
+    "whoami": (
+        "Your id is `{user}` on the account `{account}`. This conversation: `{conversation}`.",
+        "您的 ID 是 `{user}`，账号 `{account}`。当前会话：`{conversation}`。",
+    ),
+    "status": (
+        "Model: {model}\nTurns in this conversation: {turns}\nNow: {activity}",
+        "模型：{model}\n本会话轮数：{turns}\n当前：{activity}",
+    ),
+    "activity_idle": ("idle", "空闲"),
+    "activity_busy": ("answering, {count} waiting", "正在回答，{count} 条等待"),
+    "export_empty": ("There is nothing to export yet.", "还没有可以导出的内容。"),
+    "export_title": ("Conversation, {date}", "会话记录，{date}"),
+    "export_you": ("You", "您"),
+    "export_bot": ("Assistant", "助手"),
+    "export_attached": ("Here is this conversation as a file.", "这是本会话的文件。"),
+    "forget_ask": (
+        "This deletes everything stored of this conversation, for good. To confirm, send `/forget yes`.",
+        "这将永久删除本会话存储的全部内容。确认请发送 `/forget yes`。",
+    ),
+    "forget_done": (
+        "Done. {count} turns of this conversation were deleted for good.",
+        "已完成，永久删除了本会话的 {count} 轮内容。",
+    ),
+    "help_title": ("What I understand besides questions:", "除了提问，我还懂这些命令："),
+    "help_new": ("start a new conversation", "开始新会话"),
+    "help_stop": ("stop the answer that is being written", "停止正在写的回答"),
+    "help_retry": ("ask the last question again", "重新回答上一个问题"),
+    "help_status": ("what this conversation uses and does", "查看会话状态"),
+    "help_model": ("show or choose the model", "查看或切换模型"),
+    "help_whoami": ("show your id", "查看您的 ID"),
+    "help_export": ("the whole conversation as text", "导出会话内容"),
+    "help_forget": ("delete what is stored of this conversation", "删除本会话的存储内容"),
+    "help_help": ("this list", "显示本列表"),
+}
+
+
+def say(name: str, language: Language, **values: object) -> str:
+    """The text called `name`. Raises KeyError for a name or value that is missing: a mistake in the program."""
+    english, chinese = _TEXTS[name]
+    return (chinese if language == "zh" else english).format(**values)
