@@ -42,6 +42,7 @@ class Failed(Exception):
         retry: bool = False,
         fall_back: bool = False,
         breaks: bool = False,
+        slow: bool = False,
         unwanted: tuple[str, ...] = (),
     ) -> None:
         super().__init__(str(error))
@@ -52,6 +53,8 @@ class Failed(Exception):
         """Another model may be asked."""
         self.breaks = breaks
         """It speaks against the model's server, and counts for the circuit breaker."""
+        self.slow = slow
+        """It cost a time-out: another model is the better choice, if there is one."""
         self.unwanted = unwanted
         """Optional fields of the request that the server did not accept."""
 
@@ -84,9 +87,10 @@ class _Said:
     """A numeric code, as llama.cpp gives it."""
 
 
-def broken(model: str, what: str, detail: str = "", *, retry: bool = True) -> Failed:
+def broken(model: str, what: str, detail: str = "", *, retry: bool = True, slow: bool = False) -> Failed:
     """The server of `model` is unreachable, too slow, or answers nonsense."""
-    return Failed(ChatUnavailable(f"model {model!r}: {what}", detail=detail), retry=retry, fall_back=True, breaks=True)
+    error = ChatUnavailable(f"model {model!r}: {what}", detail=detail)
+    return Failed(error, retry=retry, fall_back=True, breaks=True, slow=slow)
 
 
 def refused_by_status(

@@ -45,16 +45,19 @@ class FairGate:
         self._admit()
 
     @asynccontextmanager
-    async def place(self, who: str) -> AsyncIterator[None]:
-        """Hold a place while inside. Raises ChatUnavailable when too many wait already."""
-        await self._enter(who)
+    async def place(self, who: str, *, patience: float | None = None) -> AsyncIterator[None]:
+        """Hold a place while inside.
+
+        Raises ChatUnavailable when too many wait already, or none became free within `patience` seconds.
+        """
+        await self._enter(who, patience)
         try:
             yield
         finally:
             self._running -= 1
             self._admit()
 
-    async def _enter(self, who: str) -> None:
+    async def _enter(self, who: str, patience: float | None) -> None:
         if self._running < self._size and not self._waiting:
             self._running += 1
             return
@@ -63,6 +66,13 @@ class FairGate:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queues.setdefault(who, deque()).append(turn)
         self._waiting += 1
+        try:
+            async with asyncio.timeout(patience):
+                await self._wait(who, turn)
+        except TimeoutError:
+            raise ChatUnavailable(f"no place at the model became free within {patience:g} s; try again later") from None
+
+    async def _wait(self, who: str, turn: asyncio.Future[None]) -> None:
         try:
             await turn
         except asyncio.CancelledError:
