@@ -1,0 +1,270 @@
+"""The store of a single machine: one SQLite file, one connection, one writer thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from core.archive import ApiKey, DeadLetter, SessionInfo, StorageFigures, StoredTurn, TraceStep, Waiting
+from core.clock import Clock
+from core.journal import (
+    Accepted,
+    ConversationState,
+    Exchange,
+    InboxId,
+    InboxRow,
+    LastTurn,
+    OutboxPart,
+    OutboxState,
+    Outcome,
+    PartId,
+    Quota,
+    Reached,
+    Recovery,
+    Turn,
+)
+from core.messages import AccountId, ChannelId, ConversationKey, EventId, InboundMessage, MessageId, UserId
+from core.storage import inbound, outbound, records, statements, turns, upkeep
+from core.storage.codec import day, encode, micros, name, storable
+from core.storage.load import watch_load
+from core.storage.lock import LockFile
+from core.storage.opening import check_usable, make_folder, open_database
+from core.storage.writer import Operation, Writer
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class SqliteStore:
+    """Satisfies core.journal.Journal and core.archive.Archive. Entered once.
+
+    Raises on entering: ConfigError (the path is not usable), StorageBusy (another process has it), StorageDamaged.
+    """
+
+    def __init__(self, path: Path, *, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
+        self._lock = LockFile(path)
+        self._writer = Writer(self._open, clock=clock, what=repr(str(path)))
+
+    @property
+    def path(self) -> Path:
+        """The database file; beside it lie its WAL and its lock file."""
+        return self._path
+
+    @property
+    def available(self) -> bool:
+        """False from a failed write until one succeeds again."""
+        return self._writer.available
+
+    async def __aenter__(self) -> Self:
+        make_folder(self._path)
+        check_usable(self._path)
+        self._lock.acquire()
+        try:
+            await self._writer.start()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._writer.stop()
+        finally:
+            self._lock.release()
+
+    def _open(self) -> sqlite3.Connection:
+        opened = open_database(self._path, monotonic=self._clock.monotonic)
+        watch_load(opened.connection)
+        if opened.unchecked:
+            structlog.get_logger("storage").info(
+                "the database is large: only part of it was checked for damage", database=str(self._path)
+            )
+        return opened.connection
+
+    def _now(self) -> int:
+        return micros(self._clock.now())
+
+    # Journal
+
+    async def accept(
+        self, message: InboundMessage, conversation: ConversationKey, quota: Quota, *, command: bool = False
+    ) -> Accepted:
+        """See core.journal.Journal, also for the methods below."""
+        now = self._clock.now()
+        body = encode(message)
+        arrival = inbound.Arrival(
+            message=message,
+            conversation=conversation,
+            body=body,
+            bytes=len(body) if body.isascii() else len(body.encode()),
+            command=command,
+            now=micros(now),
+            today=day(now),
+        )
+        return await self._writer.run(partial(inbound.accept, arrival=arrival, quota=quota))
+
+    async def recover(self) -> Recovery:
+        conversations, commands = await self._writer.run(inbound.recover)
+        return Recovery(
+            conversations=tuple(ConversationKey.parse(key) for key in conversations),
+            commands=tuple((InboxId(id), ConversationKey.parse(key)) for id, key in commands),
+        )
+
+    async def begin(self, conversation: ConversationKey, *, most: int, idle_after: timedelta | None) -> Turn | None:
+        idle = None if idle_after is None else idle_after // _MICROSECOND
+        begun = await self._writer.run(
+            partial(inbound.begin, key=str(conversation), most=most, idle=idle, now=self._now()), undo=_give_back
+        )
+        return None if begun is None else begun.turn()
+
+    async def begin_command(self, inbox: InboxId) -> Turn | None:
+        begun = await self._writer.run(partial(inbound.begin_command, inbox=inbox, now=self._now()), undo=_give_back)
+        return None if begun is None else begun.turn()
+
+    async def release(self, turn: Turn) -> None:
+        await self._writer.run(partial(inbound.release, turn=turn.id, epoch=turn.epoch))
+
+    async def preview(self, turn: Turn, message: MessageId) -> None:
+        await self._writer.run(lambda db: _execute(db, statements.PREVIEW, (name(message), turn.id, turn.epoch)))
+
+    async def finish(self, turn: Turn, outcome: Outcome) -> tuple[OutboxPart, ...]:
+        now = self._clock.now()
+        return await self._writer.run(
+            partial(turns.finish, turn=turn, outcome=outcome, now=micros(now), today=day(now))
+        )
+
+    async def unsent(self, conversation: ConversationKey) -> tuple[OutboxPart, ...]:
+        return await self._writer.run(partial(outbound.unsent, conversation=conversation))
+
+    async def sending(self, part: OutboxPart) -> None:
+        await self._writer.run(partial(outbound.sending, part=part.id, now=self._now()))
+
+    async def sent(self, part: OutboxPart, message: MessageId | None) -> None:
+        shown = None if message is None else name(message)
+        await self._writer.run(partial(outbound.sent, part=part.id, turn=part.turn, message=shown, now=self._now()))
+
+    async def postpone(self, part: OutboxPart, until: datetime, error: str, *, state: OutboxState) -> OutboxPart:
+        await self._writer.run(
+            partial(outbound.postpone, part=part.id, state=state, until=micros(until), error=storable(error))
+        )
+        return replace(part, state=state, attempts=part.attempts + 1, next_at=until)
+
+    async def bury(self, part: OutboxPart, error: str) -> None:
+        await self._writer.run(
+            partial(outbound.bury, turn=part.turn, number=part.number, error=storable(error), now=self._now())
+        )
+
+    async def history(self, conversation: ConversationKey, generation: int, *, most: int) -> tuple[Exchange, ...]:
+        rows = await self._writer.run(
+            lambda db: db.execute(statements.HISTORY, (str(conversation), generation, most)).fetchall()
+        )
+        return tuple(Exchange(question=question, answer=answer) for question, answer in reversed(rows))
+
+    async def state(self, conversation: ConversationKey) -> ConversationState:
+        return await self._writer.run(partial(turns.state, key=str(conversation)))
+
+    async def renew(self, conversation: ConversationKey, *, before: InboxId | None) -> tuple[InboxRow, ...]:
+        rows = await self._writer.run(partial(inbound.renew, key=str(conversation), before=before, now=self._now()))
+        return tuple(inbound.to_row(row) for row in rows)
+
+    async def expire(self, conversation: ConversationKey, *, received_before: datetime) -> tuple[InboxRow, ...]:
+        rows = await self._writer.run(
+            partial(inbound.expire, key=str(conversation), received_before=micros(received_before), now=self._now())
+        )
+        return tuple(inbound.to_row(row) for row in rows)
+
+    async def choose_model(self, conversation: ConversationKey, model: str | None) -> None:
+        await self._writer.run(partial(turns.choose_model, key=str(conversation), model=model, now=self._now()))
+
+    async def last_turn(self, conversation: ConversationKey) -> LastTurn | None:
+        return await self._writer.run(partial(turns.last_turn, key=str(conversation)))
+
+    async def reached(self, account: AccountId, event: EventId) -> Reached | None:
+        return await self._writer.run(partial(turns.reached, account=name(account), event=name(event)))
+
+    async def reopen(self, inbox: InboxId) -> bool:
+        return await self._writer.run(partial(inbound.reopen, inbox=inbox, now=self._now()))
+
+    async def forget(self, conversation: ConversationKey) -> int:
+        return await self._writer.run(partial(upkeep.forget, key=str(conversation), now=self._now()), alone=True)
+
+    # Archive
+
+    async def sessions(
+        self,
+        *,
+        account: AccountId | None = None,
+        channel: ChannelId | None = None,
+        user: UserId | None = None,
+        limit: int = 100,
+    ) -> Sequence[SessionInfo]:
+        """See core.archive.Archive, also for the methods below."""
+        return await self._writer.run(
+            partial(records.sessions, account=account, channel=channel, user=user, limit=limit)
+        )
+
+    async def turns(self, conversation: ConversationKey, *, limit: int = 200) -> Sequence[StoredTurn]:
+        return await self._writer.run(partial(records.turns, key=str(conversation), limit=limit))
+
+    async def waiting(self, conversation: ConversationKey) -> Sequence[Waiting]:
+        return await self._writer.run(partial(records.waiting, key=str(conversation)))
+
+    async def trace(self, inbox: InboxId) -> Sequence[TraceStep]:
+        return await self._writer.run(partial(records.trace, inbox=inbox))
+
+    async def dead_letters(self, *, limit: int = 100) -> Sequence[DeadLetter]:
+        return await self._writer.run(partial(records.dead_letters, limit=limit))
+
+    async def retry_part(self, part: PartId) -> ConversationKey | None:
+        key = await self._writer.run(partial(outbound.retry_part, part=part, now=self._now()))
+        return None if key is None else ConversationKey.parse(key)
+
+    async def conversation_of(self, inbox: InboxId) -> ConversationKey | None:
+        return await self._writer.run(partial(records.conversation_of, inbox=inbox))
+
+    async def api_keys(self) -> Sequence[tuple[ApiKey, bytes]]:
+        return await self._writer.run(records.api_keys)
+
+    async def add_api_key(self, key: ApiKey, digest: bytes) -> None:
+        await self._writer.run(partial(records.add_api_key, key=key, digest=digest))
+
+    async def revoke_api_key(self, id: str) -> bool:
+        return await self._writer.run(partial(records.revoke_api_key, id=id, now=self._now()))
+
+    async def figures(self) -> StorageFigures:
+        return await self._writer.run(partial(upkeep.figures, path=self._path))
+
+    async def sweep(self, *, older_than: datetime, most: int = 500) -> int:
+        removed = await self._writer.run(
+            partial(upkeep.sweep, older_than=micros(older_than), most=most, now=self._now())
+        )
+        if removed:
+            await self._writer.run(upkeep.truncate, alone=True)
+        return removed
+
+    async def backup(self, target: Path) -> int:
+        return await self._writer.run(
+            lambda db: upkeep.backup(db, target, partial(self._writer.serve_waiting, db)), alone=True
+        )
+
+
+def _execute(db: sqlite3.Connection, statement: str, values: tuple[Any, ...]) -> None:
+    db.execute(statement, values)
+
+
+def _give_back(begun: inbound.Begun | None) -> Operation[None]:
+    """What takes a beginning back that nobody waits for any more."""
+    if begun is None:
+        return lambda _: None
+    return partial(inbound.release, turn=begun.id, epoch=begun.epoch)

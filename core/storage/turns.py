@@ -1,0 +1,253 @@
+"""The end of a turn, and what a conversation is known by."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from core.adapter import IdempotencyKey
+from core.chat import Usage
+from core.journal import (
+    ConversationState,
+    InboxId,
+    InboxState,
+    LastTurn,
+    OutboxPart,
+    OutboxState,
+    Outcome,
+    PartId,
+    Reached,
+    Turn,
+    TurnId,
+    TurnState,
+)
+from core.messages import (
+    AccountId,
+    ChannelId,
+    ConversationKey,
+    EventId,
+    InboundMessage,
+    MessageId,
+    ReplyAddress,
+    Sender,
+    UserId,
+)
+from core.storage import statements
+from core.storage.codec import decode, moment, name, storable, when
+from core.storage.inbound import add_conversation
+
+BETWEEN_QUESTIONS = "\n\n"
+"""Between messages that were answered together, where they are read as one question."""
+
+
+def finish(db: sqlite3.Connection, turn: Turn, outcome: Outcome, now: int, today: int) -> tuple[OutboxPart, ...]:
+    """Everything that ends a turn. Does nothing for a turn that has another owner or has ended."""
+    found = db.execute(statements.RUNNING_TURN, (turn.id, turn.epoch)).fetchone()
+    if found is None:
+        return ()
+    conversation, generation, preview = found
+    if outcome.usage is not None:
+        tokens = outcome.usage.input_tokens + outcome.usage.output_tokens
+        db.execute(statements.COUNT_TOKENS, (today, name(turn.last.account), name(turn.last.sender.id), tokens))
+    late = turn.generation != generation and outcome.state is not TurnState.COMMAND
+    if late:
+        _end(db, turn, outcome, TurnState.EXPIRED, InboxState.EXPIRED, now, "the conversation was begun anew meanwhile")
+        return ()
+    parts = () if outcome.dead else _add_parts(db, turn, outcome, conversation, preview, now)
+    _end(db, turn, outcome, outcome.state, _row_state(outcome, parts), now, storable(outcome.error))
+    grown = 0
+    if outcome.replaces is not None:
+        grown -= db.execute(statements.REMOVE_EXCHANGE, (outcome.replaces, conversation, generation)).rowcount
+        db.execute(statements.SUPERSEDE, (outcome.replaces, conversation))
+    if outcome.exchange is not None:
+        question, answer = storable(outcome.exchange.question), storable(outcome.exchange.answer)
+        db.execute(statements.ADD_EXCHANGE, (turn.id, conversation, turn.generation, question, answer))
+        grown += 1
+    if outcome.state is not TurnState.COMMAND:
+        db.execute(statements.TURN_ENDED, (grown, now, conversation))
+    return parts
+
+
+def _row_state(outcome: Outcome, parts: tuple[OutboxPart, ...]) -> InboxState:
+    if outcome.dead:
+        return InboxState.DEAD
+    if parts:
+        return InboxState.ANSWERED
+    return InboxState.EXPIRED if outcome.state is TurnState.EXPIRED else InboxState.DONE
+
+
+def _end(
+    db: sqlite3.Connection, turn: Turn, outcome: Outcome, state: TurnState, row: InboxState, now: int, error: str
+) -> None:
+    usage = outcome.usage
+    db.execute(
+        statements.END_TURN,
+        (
+            state,
+            outcome.model,
+            usage.input_tokens if usage is not None else None,
+            usage.output_tokens if usage is not None else None,
+            error,
+            storable(outcome.failure),
+            outcome.replaces,
+            now,
+            turn.id,
+        ),
+    )
+    ended = None if row is InboxState.ANSWERED else now
+    db.execute(statements.END_ROWS, (row, error if row is not InboxState.DONE else "", ended, turn.id))
+
+
+def _add_parts(
+    db: sqlite3.Connection, turn: Turn, outcome: Outcome, conversation: int, preview: str | None, now: int
+) -> tuple[OutboxPart, ...]:
+    last = turn.last
+    reply_to = storable(last.reply_to)
+    parts = []
+    for number, text in enumerate(map(storable, outcome.parts)):
+        failure = storable(outcome.failure) if number == 0 else ""
+        edits = preview if number == 0 else None
+        key = turn.part_key(number)
+        added = db.execute(
+            statements.ADD_PART,
+            (
+                turn.id,
+                number,
+                len(outcome.parts),
+                conversation,
+                name(last.account),
+                reply_to,
+                text,
+                failure,
+                key,
+                edits,
+                now,
+                now,
+            ),
+        )
+        parts.append(
+            OutboxPart(
+                id=PartId(added.lastrowid or 0),
+                turn=turn.id,
+                number=number,
+                of=len(outcome.parts),
+                conversation=turn.conversation,
+                account=last.account,
+                reply_to=ReplyAddress(reply_to),
+                text=text,
+                failure=failure,
+                key=IdempotencyKey(key),
+                edits=MessageId(edits) if edits is not None else None,
+                state=OutboxState.PENDING,
+                attempts=0,
+                next_at=moment(now),
+                created_at=moment(now),
+            )
+        )
+    return tuple(parts)
+
+
+def state(db: sqlite3.Connection, key: str) -> ConversationState:
+    """A conversation that nobody wrote in is in its first generation."""
+    found = db.execute(statements.CONVERSATION, (key,)).fetchone()
+    if found is None:
+        return ConversationState(generation=1, model=None, turns=0, last_active=None)
+    _, generation, model, exchanges, last_active, _ = found
+    return ConversationState(generation=generation, model=model, turns=exchanges, last_active=when(last_active))
+
+
+def choose_model(db: sqlite3.Connection, key: str, model: str | None, now: int) -> None:
+    """Also for a conversation that nobody wrote in yet."""
+    found = db.execute(statements.CONVERSATION, (key,)).fetchone()
+    id = found[0] if found is not None else add_conversation(db, ConversationKey.parse(key), now)
+    db.execute("UPDATE conversation SET model = ? WHERE id = ?", (model, id))
+
+
+def question(db: sqlite3.Connection, turn: int) -> str:
+    """What a turn was asked: of a repeated one, what the first was asked; else what its messages say."""
+    seen = set()
+    while turn not in seen:
+        seen.add(turn)
+        found = db.execute(
+            """
+            SELECT exchange.question, turn.replaces FROM turn LEFT JOIN exchange ON exchange.turn = turn.id
+            WHERE turn.id = ?
+            """,
+            (turn,),
+        ).fetchone()
+        if found is None:
+            return ""
+        asked, replaces = found
+        if asked is not None:
+            return str(asked)
+        if replaces is None:
+            break
+        turn = replaces
+    rows = db.execute("SELECT body FROM inbox WHERE turn = ? AND body IS NOT NULL ORDER BY id", (turn,)).fetchall()
+    return BETWEEN_QUESTIONS.join(decode(body).text for (body,) in rows)
+
+
+def reply_text(db: sqlite3.Connection, turn: int) -> str:
+    """The parts of a turn's reply, joined; of a reply that was shown without parts, the answer in the history."""
+    parts = db.execute("SELECT body FROM outbox WHERE turn = ? ORDER BY part", (turn,)).fetchall()
+    if parts:
+        return "".join(body for (body,) in parts)
+    answer = db.execute("SELECT answer FROM exchange WHERE turn = ?", (turn,)).fetchone()
+    return str(answer[0]) if answer is not None else ""
+
+
+def last_turn(db: sqlite3.Connection, key: str) -> LastTurn | None:
+    """No commands; a repeated question counts as one."""
+    found = db.execute(
+        """
+        SELECT turn.id, turn.state FROM turn JOIN conversation ON conversation.id = turn.conversation
+        WHERE conversation.key = ? AND turn.generation = conversation.generation AND turn.superseded = 0
+          AND turn.state <> 'command' AND NOT (turn.command = 1 AND turn.state = 'running')
+        ORDER BY turn.id DESC LIMIT 1
+        """,
+        (key,),
+    ).fetchone()
+    if found is None:
+        return None
+    id, state = found
+    return LastTurn(id=TurnId(id), state=TurnState(state), question=question(db, id))
+
+
+def reached(db: sqlite3.Connection, account: str, event: str) -> Reached | None:
+    """How far a message has come; of one whose text was removed, its ids alone."""
+    found = db.execute(
+        """
+        SELECT inbox.id, inbox.state, inbox.body, inbox.channel, inbox.message, inbox.user, inbox.received_at,
+               turn.id, turn.state, turn.failure, turn.model, turn.input_tokens, turn.output_tokens
+        FROM inbox LEFT JOIN turn ON turn.id = inbox.turn
+        WHERE inbox.account = ? AND inbox.event = ?
+        """,
+        (account, event),
+    ).fetchone()
+    if found is None:
+        return None
+    id, state, body, channel, message, user, received, turn, turn_state, failure, model, tokens_in, tokens_out = found
+    if body is not None:
+        inbound = decode(body)
+    else:
+        inbound = InboundMessage(
+            id=MessageId(message),
+            event=EventId(event),
+            account=AccountId(account),
+            sender=Sender(id=UserId(user)),
+            channel=ChannelId(channel),
+            is_direct=False,
+            mentions_bot=False,
+            text="",
+            sent_at=moment(received),
+            reply_to=ReplyAddress(""),
+        )
+    return Reached(
+        inbox=InboxId(id),
+        state=InboxState(state),
+        turn_state=TurnState(turn_state) if turn_state is not None else None,
+        body=inbound,
+        text=reply_text(db, turn) if turn is not None else "",
+        failure=failure or "",
+        usage=Usage(tokens_in, tokens_out) if tokens_in is not None else None,
+        model=model,
+    )
