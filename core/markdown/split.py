@@ -1,0 +1,149 @@
+"""An answer as messages: each within its platform's limit, none with half a fence, no character lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from core.markdown.cut import cut
+from core.markdown.dialect import Dialect
+from core.markdown.parse import Section, clean, parse, sections
+from core.markdown.tree import Block, Blocks, Heading
+from core.markdown.visible import visible
+from core.markdown.writer import LiteralWriter, Writer
+
+_WRITER = Writer()
+_LITERAL_WRITER = LiteralWriter()
+
+
+def split(text: str, dialect: Dialect) -> list[str]:
+    """Cut an answer (CommonMark) into parts (CommonMark) that `dialect` can send as one message each.
+
+    Every part renders to at most `dialect.limits.max_length`. Cuts lie between blocks where that leaves no part nearly
+    empty, else between items, rows, lines, sentences, words, and in the end between what a reader sees as characters.
+    Returns an empty list for an answer with nothing to show.
+    """
+    splitter = Splitter(dialect)
+    splitter.extend(sourced(text))
+    return splitter.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A block and the CommonMark it stands for; no source if it was cut from another one."""
+
+    block: Block
+    source: str | None
+
+
+def sourced(text: str) -> list[Piece]:
+    """The blocks of `text` with their lines, each with the blank ones below it."""
+    text = clean(text)
+    found = sections(text)
+    lines = text.split("\n")
+    ends = [section.first for section in found[1:]] + [len(lines)]
+    return [Piece(section.block, _source(lines, section, end)) for section, end in zip(found, ends, strict=True)]
+
+
+def _source(lines: list[str], section: Section, end: int) -> str:
+    return "\n".join(lines[section.first : end]) + "\n"
+
+
+class Splitter:
+    """Fills one part after the other. What it makes of the pieces so far never depends on later ones."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._room = dialect.limits.max_length
+        self._parts: list[str] = []
+        self._pieces: list[Piece] = []
+        self._used = 0
+
+    @property
+    def parts(self) -> list[str]:
+        """The parts that are complete."""
+        return self._parts
+
+    def copy(self) -> Splitter:
+        """The same, to try something on."""
+        other = Splitter(self._dialect)
+        other._parts, other._pieces, other._used = list(self._parts), list(self._pieces), self._used
+        return other
+
+    def extend(self, pieces: Iterable[Piece]) -> None:
+        """Add the next blocks."""
+        waiting = list(pieces)[::-1]
+        while waiting:
+            piece = waiting.pop()
+            rest = self._add(piece)
+            waiting.extend(reversed(rest))
+
+    def finish(self) -> list[str]:
+        """All parts."""
+        while self._pieces:
+            self._close(last=True)
+        return self._parts
+
+    def _add(self, piece: Piece) -> list[Piece]:
+        """Put the piece, or what fits of it, into the part; return what is left."""
+        size = self._piece_size(piece)
+        free = self._room - self._used
+        if size <= free:
+            self._append(piece, size)
+            return []
+        if self._used > self._room * 0.5 and size <= self._room:
+            self._close()
+            return [piece]
+        head, rest = cut(piece.block, free, self._size, force=not self._pieces)
+        if not head and self._pieces:
+            self._close()
+            return [piece]
+        self._pieces.extend(Piece(block, None) for block in head or (piece.block,))
+        self._close()
+        return [Piece(block, None) for block in rest] if head else []
+
+    def _append(self, piece: Piece, size: int) -> None:
+        self._pieces.append(piece)
+        self._used += size + 2  # the blank line to the next block
+
+    def _size(self, blocks: Blocks) -> int:
+        return self._dialect.limits.count(self._dialect.write(blocks))
+
+    def _piece_size(self, piece: Piece) -> int:
+        if self._dialect.verbatim and piece.source is not None:
+            return self._dialect.limits.count(piece.source)
+        return self._size((piece.block,))
+
+    def _close(self, *, last: bool = False) -> None:
+        """Complete the part. A heading at its end moves to the next one, if there is to be one."""
+        pieces, moved = self._pieces, list[Piece]()
+        while not last and len(pieces) > 1 and isinstance(pieces[-1].block, Heading):
+            moved.insert(0, pieces.pop())
+        text = compose(pieces)
+        while len(pieces) > 1 and self._dialect.size(text) > self._room:  # sizes of blocks do not add up exactly
+            moved.insert(0, pieces.pop())
+            text = compose(pieces)
+        if text.strip():
+            self._parts.append(text)
+        self._pieces, self._used = [], 0
+        for piece in moved:
+            self._append(piece, self._piece_size(piece))
+
+
+def compose(pieces: list[Piece]) -> str:
+    """CommonMark that is read as these blocks: their own source where that does, written anew where it does not."""
+    blocks = tuple(piece.block for piece in pieces)
+    wanted = _WRITER.document(blocks)
+    if pieces and any(piece.source is not None for piece in pieces):
+        sources = (_WRITER.document((p.block,)) + "\n\n" if p.source is None else p.source for p in pieces)
+        text = "".join(sources).strip("\n")
+        if _reads_as(text, blocks, wanted):
+            return text
+    if _reads_as(wanted, blocks, wanted):
+        return wanted
+    return _LITERAL_WRITER.document(blocks)
+
+
+def _reads_as(text: str, blocks: Blocks, wanted: str) -> bool:
+    parsed = parse(text)
+    return parsed == blocks or (visible(parsed) == visible(blocks) and _WRITER.document(parsed) == wanted)
