@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aiohttp.web import AbstractRouteDef
 
     from core.host import Host
+    from core.markdown.dialect import Dialect
 
 IdempotencyKey = NewType("IdempotencyKey", str)
 """Names one outbound part on every attempt: at most 25 characters of [a-z0-9-], unique for ever."""
@@ -93,6 +94,8 @@ class ReplyChannel(ABC):
     """The way back to where one message was written. Made per message, never changed."""
 
     limits: ClassVar[TextLimits]
+    dialect: ClassVar[Dialect | None] = None
+    """How text is written there, with the same limits; None is CommonMark as it is."""
 
     @abstractmethod
     async def send(self, text: str, *, key: IdempotencyKey) -> MessageId | None:

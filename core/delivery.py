@@ -25,6 +25,7 @@ from core.errors import (
     TargetGone,
 )
 from core.journal import Journal, OutboxPart, OutboxState
+from core.markdown.dialect import plain_markdown
 from core.markdown.split import split
 from core.messages import AccountId, MessageId
 from core.texts import say
@@ -47,8 +48,13 @@ _MARK_ROOM = 40
 
 
 def parts_of(reply: ReplyChannel, text: str) -> tuple[str, ...]:
-    """`text` in pieces that each fit one message of this channel."""
-    return tuple(split(text, replace(reply.limits, max_length=max(1, reply.limits.max_length - _MARK_ROOM))))
+    """`text` in pieces that each fit one message of this channel, the mark that it may be repeated included."""
+    limits = replace(reply.limits, max_length=max(1, reply.limits.max_length - _MARK_ROOM))
+    if reply.dialect is None:
+        if limits.count(text) <= limits.max_length:
+            return (text,)
+        return tuple(split(text, plain_markdown(limits)))
+    return tuple(split(text, replace(reply.dialect, limits=limits)))
 
 
 def failure_json(failure: Failure) -> str:

@@ -16,9 +16,9 @@ import structlog
 
 from core.adapter import CanEdit, CanFail, CanFind, CanStream, CanType, IdempotencyKey, ReplyChannel, StreamSink
 from core.clock import Clock
+from core.delivery import parts_of
 from core.errors import DeliveryError, DeliveryUncertain, RateLimited, StorageUnavailable
 from core.journal import Journal, OutboxPart, Turn
-from core.markdown.split import preview as preview_text
 from core.messages import MessageId
 
 log = structlog.get_logger(__name__)
@@ -235,7 +235,7 @@ class EditPreview(Preview):
         while True:
             await self._wake.wait()
             self._wake.clear()
-            text = preview_text("".join(self._text), self._reply.limits)
+            text = parts_of(self._reply, "".join(self._text))[0]
             if text and text != seen:
                 call = asyncio.create_task(self._update(text))
                 try:

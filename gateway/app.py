@@ -1,0 +1,266 @@
+"""Builds every object once and owns its lifetime; the order of start and stop lives here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import structlog
+
+from core.account import AccountConfig
+from core.adapter import Hosted, ReplyChannel, ServesHttp
+from core.archive import Archive
+from core.chat import ChatClient
+from core.chatgpt import ChatGPTClient
+from core.clock import Clock, SystemClock
+from core.commands import Commands
+from core.delivery import Delivery
+from core.dispatcher import Dispatcher
+from core.errors import DeliveryError
+from core.host import Host
+from core.inbox import Inbox
+from core.journal import Journal
+from core.keys import KeyRing
+from core.limits import Rates
+from core.messages import AccountId, ReplyAddress
+from core.responder import Responder
+from core.sessions import SessionManager
+from core.storage.sqlite import SqliteStore
+from gateway import registry, translate
+from gateway.config import Config
+from gateway.control import Control, ControlSocket
+from gateway.maintenance import Maintenance
+from gateway.metrics import Metrics
+from gateway.server import HttpServer
+from gateway.supervisor import AccountState, Supervisor
+
+if TYPE_CHECKING:
+    from gateway.local_model import LocalModel
+
+log = structlog.get_logger(__name__)
+
+DRAIN_TURNS = 30.0
+"""Seconds that running turns get at the end."""
+
+DRAIN_OUTBOX = 5.0
+"""Seconds that replies on their way get after that."""
+
+
+class Store(Journal, Archive, Protocol):
+    """One engine is both."""
+
+
+class App:
+    """The gateway. Enter it to start; it receives from then on. Leaving stops it in the right order.
+
+    Raises on entering: ConfigError, StorageError. Nothing is left running then.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        open_store: Callable[[Path, Clock], Store] = lambda path, clock: SqliteStore(path, clock=clock),
+    ) -> None:
+        self.config = config
+        self._clock = clock or SystemClock()
+        self._open_store = open_store
+        self._stack = AsyncExitStack()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def url(self) -> str:
+        """Where the page is."""
+        return self.server.url
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        config, clock = self.config, self._clock
+        self.store = await stack.enter_async_context(self._open_store(config.storage.path, clock))
+        recovery = await self.store.recover()
+        self.keys = KeyRing(config.server.key_pairs(), required=not config.server.is_loopback)
+        await self._load_keys()
+
+        self.supervisors = {
+            AccountId(name): Supervisor(
+                AccountId(name), registry.spec(account.platform or name).create(AccountId(name), account), clock
+            )
+            for name, account in config.accounts.items()
+        }
+        self.metrics = Metrics(lambda: self.inbox.seen, self.supervisors.values)
+        chat = await self._start_chat(stack)
+        self.sessions = SessionManager(self.store, translate.session_settings(config, self.context))
+        self.rates = Rates(config.limits.messages_per_minute, clock)
+        delivery = Delivery(self.store, clock, ambiguous=lambda account: self._account(account).ambiguous)
+        responder = Responder(
+            self.store,
+            self.sessions,
+            chat,
+            delivery,
+            clock,
+            account=self._account,
+            models=self.models,
+            stale_after=lambda: self.config.sessions.stale_after,
+        )
+        commands = Commands(self.store, self.store, self.sessions, clock, models=self.models)
+        self.dispatcher = await stack.enter_async_context(
+            Dispatcher(
+                self.store, responder, commands, delivery, clock, translate.dispatch_settings(config), reply=self._reply
+            )
+        )
+        self.inbox = await stack.enter_async_context(
+            Inbox(
+                self.store,
+                self.dispatcher,
+                self.rates,
+                clock,
+                translate.inbox_settings(config),
+                account=self._account,
+                reply=self._reply,
+            )
+        )
+        self._introduce(chat)
+        await self._listen(stack)
+        stack.push_async_callback(self._stop_receiving)
+        self._tasks = [asyncio.create_task(one.run(self.inbox.receive)) for one in self.supervisors.values()]
+        maintenance = Maintenance(self.store, clock, retention=lambda: self.config.storage.retention)
+        self._tasks.append(asyncio.create_task(maintenance.run()))
+        self.dispatcher.resume(recovery)
+
+    async def _start_chat(self, stack: AsyncExitStack) -> ChatClient:
+        """The client of the configured server, or of the embedded model in a process of its own."""
+        chat = self.config.chat
+        self.local: LocalModel | None = None
+        self.chatgpt = await stack.enter_async_context(
+            ChatGPTClient(translate.chat_settings(chat), clock=self._clock, observe=self.metrics.called)
+        )
+        if not chat.embedded:
+            return self.chatgpt
+        from gateway.embedded import EmbeddedChat
+        from gateway.local_model import LocalModel
+
+        self.local = await stack.enter_async_context(LocalModel(chat.local, clock=self._clock))
+        log.warning(
+            "answers come from the small embedded model; set OPENAI_API_KEY or chat.base_url for a better one",
+            model=self.local.model,
+        )
+        return EmbeddedChat(self.chatgpt, self.local)
+
+    def _introduce(self, chat: ChatClient) -> None:
+        host = Host(
+            journal=self.store,
+            archive=self.store,
+            chat=chat,
+            clock=self._clock,
+            keys=self.keys,
+            rates=self.rates,
+            models=self.models,
+            notice=self.notice,
+            wake=self.dispatcher.wake,
+            stop=self.dispatcher.stop,
+            secure_cookies=(self.config.server.public_url or "").startswith("https:"),
+        )
+        for supervisor in self.supervisors.values():
+            if isinstance(supervisor.adapter, Hosted):
+                supervisor.adapter.host(host)
+
+    async def _listen(self, stack: AsyncExitStack) -> None:
+        adapters = [supervisor.adapter for supervisor in self.supervisors.values()]
+        routes = [route for adapter in adapters if isinstance(adapter, ServesHttp) for route in adapter.routes()]
+        self.server = HttpServer(self.config.server, routes, self.keys, ready=self.readiness, metrics=self._metrics)
+        stack.push_async_callback(self.server.close)
+        await self.server.start()
+        control = Control(
+            self.store,
+            self.store,
+            self._clock,
+            wake=self.dispatcher.wake,
+            supersede=self.dispatcher.supersede,
+            forget=self.sessions.drop,
+            keys_changed=self._load_keys,
+        )
+        socket = ControlSocket(control, self.config.storage.path)
+        stack.push_async_callback(socket.close)
+        await socket.start()
+
+    async def _stop_receiving(self) -> None:
+        """Refuse what is new, finish what runs, send what is written; then leave the adapters."""
+        self.inbox.close()
+        await self.server.stop_listening()
+        log.info("stopping", busy=self.dispatcher.workers)
+        if not await self.dispatcher.drain(turns=DRAIN_TURNS, outbox=DRAIN_OUTBOX):
+            log.warning("not everything could be finished; the rest is taken up at the next start")
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def models(self) -> Sequence[str]:
+        """The models a person may choose, the configured one first."""
+        if self.local is not None:
+            return (self.local.model,)
+        return (self.config.chat.model, *self.config.chat.fallback_models)
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that the model takes, where that is known."""
+        return self.local.context if self.local is not None else None
+
+    def notice(self) -> str:
+        """One line for the page."""
+        return f"embedded:{self.local.model}" if self.local is not None else ""
+
+    def apply(self, config: Config) -> None:
+        """Let a changed configuration take effect, as far as that is possible while running."""
+        self.config = config
+        self.sessions.settings = translate.session_settings(config, self.context)
+        self.inbox.settings = translate.inbox_settings(config)
+        self.dispatcher.settings = translate.dispatch_settings(config)
+        self.rates.per_minute = config.limits.messages_per_minute
+        if self.local is None:
+            self.chatgpt.settings = translate.chat_settings(config.chat)
+
+    async def readiness(self) -> tuple[bool, dict[str, Any]]:
+        """Whether every configured account hears, and how each is."""
+        accounts = {}
+        for name, supervisor in self.supervisors.items():
+            health, seen = supervisor.health, self.inbox.seen.get(name)
+            last = seen.last_inbound.isoformat() if seen and seen.last_inbound else None
+            accounts[name] = {"state": health.state.value, "last_inbound": last, "reconnects": health.reconnects}
+        model = self.local.state.value if self.local is not None else "remote"
+        ready = (
+            self.store.available
+            and model in ("remote", "ready")
+            and all(one.health.state is AccountState.CONNECTED for one in self.supervisors.values())
+        )
+        return ready, {"storage": "ok" if self.store.available else "unavailable", "model": model, "accounts": accounts}
+
+    async def _metrics(self) -> bytes:
+        self.metrics.figures = await self.store.figures()
+        return self.metrics.text(workers=self.dispatcher.workers)
+
+    async def _load_keys(self) -> None:
+        self.keys.load(await self.store.api_keys())
+
+    def _account(self, account: AccountId) -> AccountConfig:
+        return self.config.accounts[account]
+
+    def _reply(self, account: AccountId, address: ReplyAddress) -> ReplyChannel:
+        supervisor = self.supervisors.get(account)
+        if supervisor is None:
+            raise DeliveryError(f"account {account!r} is not configured any more; add it to accounts and retry")
+        return supervisor.adapter.reply(address)

@@ -1,0 +1,115 @@
+"""`chatgpt-ms run`: start, tell where, reload when asked, stop in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from core.clock import Clock, SystemClock
+from core.errors import ConfigError
+from gateway import log as logging
+from gateway.app import App
+from gateway.config import DEFAULT_FILE, Config, load
+
+log = structlog.get_logger(__name__)
+
+_LOOK_EVERY = 2.0
+"""Seconds between two looks at the configuration file."""
+
+
+async def serve(path: Path | None, environ: Mapping[str, str]) -> int:
+    """Run until SIGTERM or SIGINT. Raises ConfigError and StorageError when it cannot start."""
+    started = time.monotonic()
+    config = load(path, environ)
+    _log_as(config)
+    for account, reason in config.left_out:
+        log.info("an account is left out", account=account, reason=reason)
+    loop, stop, reload = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+
+    def on_stop() -> None:
+        if stop.is_set():
+            log.warning("stopped at once; unfinished work is taken up at the next start")
+            os._exit(1)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_stop)
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
+
+    clock = SystemClock()
+    async with App(config, clock=clock) as app:
+        log.info("ready", page=app.url, seconds=round(time.monotonic() - started, 2))
+        watcher = asyncio.create_task(_keep_reloading(app, path, environ, reload, clock))
+        try:
+            await stop.wait()
+        finally:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+    log.info("stopped")
+    return 0
+
+
+async def _keep_reloading(
+    app: App, path: Path | None, environ: Mapping[str, str], reload: asyncio.Event, clock: Clock
+) -> None:
+    """SIGHUP or a changed file: what can take effect does; what cannot is named."""
+    file = path or DEFAULT_FILE
+    seen = _stamp(file)
+    while True:
+        asked = asyncio.create_task(reload.wait())
+        timer = asyncio.create_task(clock.sleep(_LOOK_EVERY))
+        try:
+            await asyncio.wait((asked, timer), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            asked.cancel()
+            timer.cancel()
+        stamp = _stamp(file)
+        if reload.is_set() or (stamp != seen and stamp is not None):
+            reload.clear()
+            seen = stamp
+            reload_config(app, path, environ)
+
+
+def reload_config(app: App, path: Path | None, environ: Mapping[str, str]) -> None:
+    """Read the configuration again. A faulty one changes nothing."""
+    try:
+        new = load(path, environ)
+    except ConfigError as error:
+        log.error("the changed configuration is faulty; the former one stays in force", faults=list(error.faults))
+        return
+    now, later = app.config.reloadable_changes(new)
+    if now:
+        app.apply(_merged(app.config, new))
+        log.info("the configuration was reloaded", changed=list(now))
+    if later:
+        log.warning("these changes need a restart", changed=list(later))
+    if not now and not later:
+        log.info("the configuration has not changed")
+
+
+def _merged(old: Config, new: Config) -> Config:
+    """What is in force from now on: the reloadable parts of `new`, the rest of `old`."""
+    chat = old.chat.model_copy(
+        update={name: getattr(new.chat, name) for name in ("system_prompt", "model", "fallback_models")}
+    )
+    return old.model_copy(update={"chat": chat, "sessions": new.sessions, "limits": new.limits})
+
+
+def _log_as(config: Config) -> None:
+    for secret in config.secrets():
+        logging.register_secret(secret)
+    logging.configure(level=config.log.level, format=config.log.format)
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size

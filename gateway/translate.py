@@ -1,0 +1,62 @@
+"""From the configuration's sections to the settings that the core's parts take."""
+
+from __future__ import annotations
+
+from core.chatgpt import ChatSettings
+from core.dispatcher import DispatchSettings
+from core.inbox import InboxSettings
+from core.journal import Quota
+from core.sessions import SessionSettings
+from gateway.config import Config
+from gateway.settings import LOCAL, Chat
+
+_REPLY_SHARE = 4
+"""A quarter of a model's context is left for its answer."""
+
+
+def chat_settings(chat: Chat) -> ChatSettings:
+    """How the model's server is spoken to."""
+    return ChatSettings(
+        base_url="http://127.0.0.1:9" if chat.base_url == LOCAL else chat.base_url,
+        api_key=chat.api_key.get_secret_value(),
+        model=chat.model,
+        fallback_models=chat.fallback_models,
+        timeout=chat.timeout.total_seconds(),
+        connect_timeout=chat.connect_timeout.total_seconds(),
+        first_byte_timeout=chat.first_byte_timeout.total_seconds(),
+        idle_timeout=chat.idle_timeout.total_seconds(),
+        retries=chat.retries,
+        concurrency=chat.concurrency,
+        proxy=chat.proxy,
+    )
+
+
+def session_settings(config: Config, context: int | None) -> SessionSettings:
+    """How long a conversation's memory is; `context` is what the model takes, where that is known."""
+    most = config.sessions.max_tokens
+    return SessionSettings(
+        system_prompt=config.chat.system_prompt,
+        max_turns=config.sessions.max_turns,
+        max_tokens=most if context is None else min(most, context - context // _REPLY_SHARE),
+        idle_after=config.sessions.idle_after,
+    )
+
+
+def inbox_settings(config: Config) -> InboxSettings:
+    """What is admitted."""
+    limits = config.limits
+    return InboxSettings(
+        scope=config.sessions.scope,
+        max_input_chars=limits.max_input_chars,
+        quota=Quota(
+            queued=limits.queued,
+            pending=limits.pending,
+            messages_per_day=limits.messages_per_day,
+            tokens_per_day=limits.tokens_per_day,
+        ),
+    )
+
+
+def dispatch_settings(config: Config) -> DispatchSettings:
+    """How conversations are worked on."""
+    return DispatchSettings(busy=config.sessions.busy.value, idle_after=config.sessions.idle_after)
