@@ -290,7 +290,11 @@ class Journal(Protocol):
         ...
 
     async def finish(self, turn: Turn, outcome: Outcome) -> tuple[OutboxPart, ...]:
-        """End a turn. Part 0 edits the turn's preview where there is one. Empty when the turn was superseded."""
+        """End a turn. Part 0 edits the turn's preview where there is one.
+
+        A late answer, to a turn of an earlier generation, is dropped: its messages expire and nothing is returned. That
+        a turn was stopped is told all the same.
+        """
         ...
 
     async def unsent(self, conversation: ConversationKey) -> tuple[OutboxPart, ...]:
@@ -334,7 +338,7 @@ class Journal(Protocol):
         ...
 
     async def last_turn(self, conversation: ConversationKey) -> LastTurn | None:
-        """The newest question of the present generation, answered or not."""
+        """The newest question of the present generation whose turn has ended, answered or not."""
         ...
 
     async def reached(self, account: AccountId, event: EventId) -> Reached | None:

@@ -116,7 +116,7 @@ class Responder:
             except Stopped as stopped:
                 ending = self._stopped(reply, question, answer, stopped, language)
             except ChatError as error:
-                ending = self._explained(turn, reply, answer, error, language)
+                ending = self._explained(turn, reply, question, answer, error, language)
             else:
                 ending = self._answered(turn, reply, question, answer, language)
             await self._end(turn, reply, ending, preview)
@@ -155,10 +155,9 @@ class Responder:
         last = await self._journal.last_turn(turn.conversation)
         if last is None or not last.question:
             return None
-        if last.state not in (TurnState.COMPLETE, TurnState.STOPPED):
-            return _Question(last.question)
         history = await self._journal.history(turn.conversation, turn.generation, most=1)
-        return _Question(last.question, history[-1] if history else None, last.id)
+        answered = last.state in (TurnState.COMPLETE, TurnState.STOPPED) and bool(history)
+        return _Question(last.question, history[-1] if answered else None, last.id)
 
     def _answered(
         self, turn: Turn, reply: ReplyChannel, question: _Question, answer: _Answer, language: Language
@@ -168,7 +167,7 @@ class Responder:
         text, stream = answer.text, answer.stream
         if not text.strip():
             error = ChatRefused("the model returned no text", detail=f"finish_reason {stream.finish_reason!r}")
-            return self._explained(turn, reply, answer, error, language)
+            return self._explained(turn, reply, question, answer, error, language)
         self._told_of_outage.clear()
         self._sessions.measured(answer.prompt, stream.usage, model=turn.model or self._models()[0])
         return _Ending(
@@ -203,7 +202,13 @@ class Responder:
         return _Ending(Outcome(state=TurnState.STOPPED))
 
     def _explained(
-        self, turn: Turn, reply: ReplyChannel, answer: _Answer, error: ChatError, language: Language
+        self,
+        turn: Turn,
+        reply: ReplyChannel,
+        question: _Question,
+        answer: _Answer,
+        error: ChatError,
+        language: Language,
     ) -> _Ending:
         """The failure as its person sees it; the cause goes to the log and the trace."""
         code, notice = FailureCode.MODEL_UNAVAILABLE, "model_unavailable"
@@ -218,7 +223,13 @@ class Responder:
         failure = self._failure(code, "broken_off" if shown else notice, language, retry_after=error.retry_after)
         cause = f"{failure.id} {type(error).__name__}: {error}" + (f" ({error.detail})" if error.detail else "")
         log.error("the model gave no answer", id=failure.id, error=str(error), detail=error.detail)
-        outcome = Outcome(state=TurnState.FAILED, error=cause, failure=failure_json(failure))
+        outcome = Outcome(
+            # a repeated question that fails leaves the first answer where it is
+            state=TurnState.FAILED if question.without is None else TurnState.COMMAND,
+            error=cause,
+            failure=failure_json(failure),
+            replaces=question.replaces if question.without is None else None,
+        )
         if isinstance(reply, CanFail):
             return _Ending(outcome, failure.text)
         if shown:

@@ -48,7 +48,8 @@ def finish(db: sqlite3.Connection, turn: Turn, outcome: Outcome, now: int, today
     if outcome.usage is not None:
         tokens = outcome.usage.input_tokens + outcome.usage.output_tokens
         db.execute(statements.COUNT_TOKENS, (today, name(turn.last.account), name(turn.last.sender.id), tokens))
-    late = turn.generation != generation and outcome.state is not TurnState.COMMAND
+    current = turn.generation == generation
+    late = not current and outcome.state not in (TurnState.COMMAND, TurnState.STOPPED)
     if late:
         _end(db, turn, outcome, TurnState.EXPIRED, InboxState.EXPIRED, now, "the conversation was begun anew meanwhile")
         return ()
@@ -58,7 +59,7 @@ def finish(db: sqlite3.Connection, turn: Turn, outcome: Outcome, now: int, today
     if outcome.replaces is not None:
         grown -= db.execute(statements.REMOVE_EXCHANGE, (outcome.replaces, conversation, generation)).rowcount
         db.execute(statements.SUPERSEDE, (outcome.replaces, conversation))
-    if outcome.exchange is not None:
+    if outcome.exchange is not None and current:
         question, answer = storable(outcome.exchange.question), storable(outcome.exchange.answer)
         db.execute(statements.ADD_EXCHANGE, (turn.id, conversation, turn.generation, question, answer))
         grown += 1
@@ -196,12 +197,12 @@ def reply_text(db: sqlite3.Connection, turn: int) -> str:
 
 
 def last_turn(db: sqlite3.Connection, key: str) -> LastTurn | None:
-    """No commands; a repeated question counts as one."""
+    """The newest turn that ended; no commands; a repeated question counts as one."""
     found = db.execute(
         """
         SELECT turn.id, turn.state FROM turn JOIN conversation ON conversation.id = turn.conversation
         WHERE conversation.key = ? AND turn.generation = conversation.generation AND turn.superseded = 0
-          AND turn.state <> 'command' AND NOT (turn.command = 1 AND turn.state = 'running')
+          AND turn.state NOT IN ('command', 'running')
         ORDER BY turn.id DESC LIMIT 1
         """,
         (key,),
