@@ -118,6 +118,8 @@ class Request:
     body: dict[str, Any]
     headers: dict[str, str]
     query: str
+    peer: str
+    """The other end of the connection."""
     started: float
     """Seconds of the server's monotonic clock."""
     finished: float | None = None
@@ -158,6 +160,11 @@ def _users(body: dict[str, Any]) -> list[str]:
 def _last_user(body: dict[str, Any]) -> str:
     users = _users(body)
     return users[-1] if users else ""
+
+
+def _peer(request: web.Request) -> str:
+    address = request.transport.get_extra_info("peername") if request.transport is not None else None
+    return f"{address[0]}:{address[1]}" if address else ""
 
 
 def _tokens(text: str) -> int:
@@ -312,6 +319,7 @@ class OpenAIServer:
             body=body,
             headers=dict(request.headers),
             query=request.query_string,
+            peer=_peer(request),
             started=asyncio.get_running_loop().time(),
         )
         self.requests.append(record)
