@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -18,12 +19,12 @@ READ_TIMEOUT = 30.0
 # Whitespace, controls, and characters that show nothing. A text of these alone is no question.
 _INVISIBLE = r"\u0000-\u0020\u007f-\u00a0\u00ad\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff"
 _VISIBLE = re.compile(f"[^{_INVISIBLE}]")
-_UNPRINTABLE = re.compile(r"[\u0000\ud800-\udfff]")
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def _plain(text: str) -> str:
-    if _UNPRINTABLE.search(text):
-        raise ValueError("must not contain NUL or half a surrogate pair")
+    if "\0" in text:
+        raise ValueError("must not contain NUL")
     return text
 
 
@@ -185,22 +186,24 @@ async def _read(request: web.Request) -> bytes:
     try:
         async with asyncio.timeout(READ_TIMEOUT):
             return await request.read()
-    except TimeoutError:
-        raise Refusal(
-            408,
-            "body_timeout",
-            f"The body did not arrive within {READ_TIMEOUT:.0f} seconds.",
-            headers={"Connection": "close"},
-        ) from None
     except web.HTTPRequestEntityTooLarge:
         raise too_large from None
+    except TimeoutError:
+        text = f"The body did not arrive within {READ_TIMEOUT:.0f} seconds."
+        refusal = Refusal(408, "body_timeout", text, hang_up=True)
     except (web.RequestPayloadError, http_exceptions.BadHttpMessage):
-        raise Refusal(400, "invalid_body", "The body is cut short or wrongly encoded.") from None
+        refusal = Refusal(400, "invalid_body", "The body is cut short or wrongly encoded.", hang_up=True)
+    request.content.feed_eof()  # else aiohttp would go on reading it after the answer
+    raise refusal
 
 
 def _parse(body: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
+        document = json.loads(
+            body.decode(), object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite
+        )
+        if _SURROGATE_ESCAPE.search(body):  # half a pair is no text: it could be neither stored nor passed on
+            json.dumps(document, ensure_ascii=False).encode()
     except _DuplicateKey as error:
         raise Refusal(400, "duplicate_field", f"The field {error.name!r} is given twice.", field=error.name) from None
     except (ValueError, RecursionError):  # bad UTF-8, bad JSON, a number of thousands of digits, too deep
@@ -229,6 +232,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"{digits[:20]} is larger than any number")
+    return number
 
 
 def _refuse_unsupported(document: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ MOST_PER_SECOND = 200_000
 
 def is_reset(text: str) -> bool:
     """Whether a message is the command whose answer is the one word `done`."""
-    return text.strip() == "reset"
+    return text.strip().lower() == "reset"  # as core.commands reads it
 
 
 def question_of(request: web.Request, body: ChatBody, caller: Caller) -> Question:

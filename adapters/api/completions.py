@@ -57,8 +57,8 @@ class Completions:
             if body.stream:
                 return await self._session_stream(request, body, question, model)
             return await self._session_whole(question, model)
-        person = user_id(caller.namespace, "")
-        if (wait := self._host.rates.take(f"{self._account}/{person}")) is not None:
+        person = f"{self._account}/{user_id(caller.namespace, '')}"  # no session's user is empty
+        if (wait := self._host.rates.take(person)) is not None:
             raise Refusal(429, "rate_limited", "Too many requests in a minute.", retry_after=wait)
         if body.stream:
             return await self._direct_stream(request, body, person, model)

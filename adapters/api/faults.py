@@ -57,6 +57,7 @@ class Refusal(Exception):
         id: str | None = None,
         retry_after: float | None = None,
         repeatable: bool = True,
+        hang_up: bool = False,
         headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
@@ -71,6 +72,8 @@ class Refusal(Exception):
         """Seconds."""
         self.repeatable = repeatable
         """False: repeating it as it is would ask the question a second time."""
+        self.hang_up = hang_up
+        """The rest of the request is not worth reading: close the connection after the answer."""
         self.headers = headers or {}
 
     @classmethod
@@ -114,7 +117,10 @@ class Refusal(Exception):
             headers["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
         if not self.repeatable:
             headers["X-Should-Retry"] = "false"  # OpenAI's own clients repeat 409 and 5xx unless told otherwise
-        return json_response(self.document(shape), status=self.status, headers=headers)
+        response = json_response(self.document(shape), status=self.status, headers=headers)
+        if self.hang_up:
+            response.force_close()
+        return response
 
     def _type(self) -> str:
         match self.status:

@@ -200,7 +200,7 @@ class Intake:
             case Receipt.REFUSED:
                 if await answer.settled_within(REFUSAL_WAIT):
                     await answer.whole()  # raises the reason
-                raise Refusal(403, "not_allowed", "The message was refused.")
+                raise Refusal(429, "refused", "The message was refused: not allowed, or over a limit.", retry_after=5)
             case Receipt.OVERLOADED:
                 raise Refusal(503, "overloaded", "Too much is waiting to be answered.", retry_after=5)
             case Receipt.CLOSED:
@@ -231,16 +231,26 @@ class Intake:
                     field="Idempotency-Key",
                 )
             outcome = _outcome(reached)
-            if isinstance(outcome, Failure) and await self._host.journal.reopen(reached.inbox):
-                if conversation := await self._host.archive.conversation_of(reached.inbox):
-                    self._host.wake(conversation)
-                return False
+            if isinstance(outcome, Failure):
+                return await self._ask_again(message, reached)
         except StorageUnavailable:
             raise Refusal(503, "storage_unavailable", "The store cannot be read right now.", retry_after=5) from None
         if outcome is None:
             return False
         answer.settle(outcome)
         return True
+
+    async def _ask_again(self, message: InboundMessage, reached: Reached) -> bool:
+        """A question that failed before. The inbox did not count this request, as it is no new message."""
+        wait = self._host.rates.take(f"{self._account}/{message.sender.id}")
+        if wait is not None:
+            raise Refusal(429, "rate_limited", "Too many messages in a minute.", retry_after=wait)
+        if await self._host.journal.reopen(reached.inbox):
+            conversation = await self._host.archive.conversation_of(reached.inbox)
+            if conversation is not None:
+                self._host.wake(conversation)
+        # Otherwise a request beside this one was faster, and both wait for the same answer.
+        return False
 
 
 def closed() -> Refusal:
