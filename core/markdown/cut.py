@@ -133,15 +133,16 @@ def _cut_table(table: Table, room: int, size: Size, *, force: bool) -> Halves:
 
 
 def _records(table: Table) -> Blocks:
-    """A table of rows too large for one message, as paragraphs `header: cell`."""
-    colon = Text(": ")
+    """A table of rows too large for one message, as its header and then paragraphs `header: cell`."""
+    names = [name for name in table.header if name]
+    header = tuple(inline for name in names for inline in (Text(" | "), *name))[1:]
     records = [
-        Paragraph((Strong(name), colon, *cell) if name and plain(name).strip() else cell)
+        Paragraph((Strong(name), Text(": "), *cell) if name and plain(name).strip() else cell)
         for row in table.rows
         for name, cell in zip(table.header, row, strict=True)
         if cell
     ]
-    return tuple(records) or tuple(Paragraph(name) for name in table.header if name)
+    return (*((Paragraph(header),) if header else ()), *records)
 
 
 def _cut_lines(text: str, room: int, size: Size, wrap: Callable[[str], Block], *, force: bool) -> Halves:

@@ -41,6 +41,7 @@ def parser(*, nested: bool = True) -> MarkdownIt:
     md.validateLink = _any_target  # type: ignore[method-assign]  # the parser's documented way to set it
     md.inline.ruler.at("emphasis", _emphasis)
     md.inline.ruler.before("escape", "maths", _maths)
+    md.inline.ruler.before("autolink", "line_break_tag", _line_break_tag)
     md.block.ruler.at("table", _table, {"alt": ["paragraph"]})
     md.block.ruler.before("fence", "maths_block", _maths_block, {"alt": ["paragraph", "blockquote", "list"]})
     if not nested:
@@ -114,6 +115,21 @@ def _maths(state: StateInline, silent: bool) -> bool:
         return False
     if not silent:
         state.push("maths", "", 0).content = " ".join(text.split("\n"))
+    state.pos = match.end()
+    return True
+
+
+_LINE_BREAK_TAG = re.compile(r"<br[ \t]*/?>", re.IGNORECASE)
+
+
+def _line_break_tag(state: StateInline, silent: bool) -> bool:
+    if state.src[state.pos] != "<":
+        return False
+    match = _LINE_BREAK_TAG.match(state.src, state.pos, state.posMax)
+    if not match:
+        return False
+    if not silent:
+        state.push("hardbreak", "br", 0)
     state.pos = match.end()
     return True
 

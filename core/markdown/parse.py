@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 from markdown_it.token import Token
 
@@ -41,7 +40,6 @@ from core.markdown.tree import (
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _NEWLINE = re.compile("\r\n?|\u2028|\u2029")
 _TASK = re.compile(r"\[([ xX])\](?:[ \u00a0]|$)")
-_LINE_BREAK_TAG = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _DEEPEST_INLINE = 12
 """Styles inside styles; deeper ones are ignored, their text is kept."""
 
@@ -223,8 +221,8 @@ class _Inlines:
     def _leaf(self, token: Token) -> None:
         into = self._stack[-1]
         match token.type:
-            case "text":
-                into.extend(self._text(token.content))
+            case "text" | "text_special":  # the latter remains in descriptions of images
+                into.extend(self._linked(token.content))
             case "code_inline":
                 into.append(Code(token.content))
             case "maths":
@@ -235,14 +233,6 @@ class _Inlines:
                 into.append(Break(hard=token.type == "hardbreak"))
             case _:  # pragma: no cover  # the grammar has no other
                 raise AssertionError(f"unknown token {token.type!r}")
-
-    def _text(self, text: str) -> Iterator[Inline]:
-        if "<" in text and (tags := list(_LINE_BREAK_TAG.finditer(text))):
-            edges = [0, *(edge for tag in tags for edge in tag.span()), len(text)]
-            for number, (start, end) in enumerate(pairwise(edges)):
-                yield from [Break(hard=True)] if number % 2 else self._linked(text[start:end])
-        else:
-            yield from self._linked(text)
 
     def _linked(self, text: str) -> Iterator[Inline]:
         at = 0

@@ -41,7 +41,7 @@ def sourced(text: str) -> list[Piece]:
     text = clean(text)
     found = sections(text)
     lines = text.split("\n")
-    ends = [section.first for section in found[1:]] + [len(lines)]
+    ends = [*(section.first for section in found), len(lines)][1:]
     return [Piece(section.block, _source(lines, section, end)) for section, end in zip(found, ends, strict=True)]
 
 
@@ -107,6 +107,8 @@ class Splitter:
         self._used += size + 2  # the blank line to the next block
 
     def _size(self, blocks: Blocks) -> int:
+        if self._dialect.verbatim:
+            return self._dialect.limits.count(compose([Piece(block, None) for block in blocks]))
         return self._dialect.limits.count(self._dialect.write(blocks))
 
     def _piece_size(self, piece: Piece) -> int:
