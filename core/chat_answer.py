@@ -18,6 +18,10 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_WHOLE = 16 * 1024 * 1024
 """Bytes of an answer that does not come as a stream."""
 _decode = json.JSONDecoder().raw_decode
+_BROKEN = (aiohttp.ClientError, OSError, RuntimeError)
+"""What reading raises when the connection is gone; RuntimeError where the session was closed meanwhile."""
+_NONSENSE = (ValueError, AttributeError, TypeError, KeyError, RecursionError)
+"""What looking at JSON raises that is not shaped as documented."""
 _LEAVE = 0.1
 """Seconds that the end of a finished answer may take, so that its connection can be used again."""
 
@@ -87,7 +91,7 @@ class Answer:
                 async with asyncio.timeout(_LEAVE):
                     while await self._response.content.readany():
                         pass
-        except (TimeoutError, aiohttp.ClientError, OSError):
+        except _BROKEN:
             pass  # the answer is whole; the connection is closed below
         finally:
             self._response.close()
@@ -104,7 +108,7 @@ class Answer:
                 self._failed = broken(self.model, "the whole answer took too long (chat.timeout)", retry=False)
             else:
                 self._failed = broken(self.model, f"its server sent nothing for {until - now:.3g} s", slow=True)
-        except (aiohttp.ClientError, OSError) as error:
+        except _BROKEN as error:
             self._failed = broken(self.model, "the connection broke during the answer", self._redact(repr(error)))
         else:
             self._take(data)
@@ -136,7 +140,7 @@ class Answer:
                 return
             self._take_chunk(chunk, "delta")
             self._understood = True
-        except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
+        except _NONSENSE:
             detail = self._redact(event.decode("utf-8", "replace"))
             self._failed = broken(self.model, "its server sends no proper events", detail)
 
@@ -186,9 +190,9 @@ class Answer:
             self._take_chunk(chunk, "message")
         except TimeoutError:
             self._failed = broken(self.model, "the whole answer took too long (chat.timeout)", retry=False)
-        except (aiohttp.ClientError, OSError) as error:
+        except _BROKEN as error:
             self._failed = broken(self.model, "the connection broke during the answer", self._redact(repr(error)))
-        except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
+        except _NONSENSE:
             detail = self._redact(body[:2000].decode("utf-8", "replace"))
             self._failed = broken(self.model, "its server sent something that is no answer", detail)
         self._ended = True
