@@ -84,6 +84,10 @@ def local_model_available() -> bool:
     return find_spec("xllamacpp") is not None and bundled_weights() is not None
 
 
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
 def _weights(configured: Path | None) -> Path:
     """The file to load. Raises ConfigError in words that name the way out."""
     file = configured or bundled_weights()
@@ -108,7 +112,7 @@ class LocalModel:
     def __init__(self, settings: Local, *, clock: Clock) -> None:
         """Raises ConfigError: packages are missing, or the model file is."""
         self._file = _weights(settings.model_file)
-        self._threads = settings.threads or min(os.cpu_count() or 1, 4)
+        self._threads = settings.threads or max(1, min(_processors() - 1, 4))
         self._clock = clock
         self.model = self._file.stem
         self.context = settings.context
@@ -122,6 +126,7 @@ class LocalModel:
         self.pid: int | None = None
         self.restarts = 0
         self._changed = asyncio.Event()
+        self._was_ready = False
         self._held: socket.socket | None = None
         self._keeper: asyncio.Task[None] | None = None
         register_secret(self.api_key)
@@ -175,7 +180,7 @@ class LocalModel:
             await self._clock.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
             pause = min(pause * 2, _LONGEST_PAUSE)
             self.restarts += 1
-            self._tell(State.LOADING)
+            self._tell(State.LOADING, reason)
 
     async def _run(self) -> str:
         """One process from its start to its end; returns why it ended."""
@@ -250,7 +255,7 @@ class LocalModel:
         return answer
 
     async def _adopt(self, session: aiohttp.ClientSession) -> bool:
-        """Ask the new process what it serves: proves that it answers, and that it is ours."""
+        """Ask the new process what it serves, which also proves that it answers."""
         try:
             async with session.get(f"{self.base_url}/models") as response:
                 body = await response.json()

@@ -92,7 +92,7 @@ class Local(Section):
     )
     context: int = Field(4096, ge=512, le=131_072, description="Tokens of one conversation that the model sees.")
     threads: int | None = Field(
-        None, ge=1, le=256, description="Processor threads; without a number, one per processor, at most 4."
+        None, ge=1, le=256, description="Processor threads; without a number, all processors but one, at most 4."
     )
 
 
