@@ -9,7 +9,7 @@ import re
 from typing import Annotated, Any, Literal, TypeVar
 
 from aiohttp import http_exceptions, web
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from adapters.api.faults import Refusal
 
@@ -45,13 +45,16 @@ Plain = Annotated[
     Field(json_schema_extra={"pattern": r"^[^\u0000]*$"}),
 ]
 """Text that every part of the road can carry."""
+_VISIBLE_PATTERN = rf"^[^\u0000]*[^{_INVISIBLE}][^\u0000]*$"
 Visible = Annotated[
     str,
     AfterValidator(_plain),
     AfterValidator(_visible),
-    Field(min_length=1, json_schema_extra={"pattern": rf"^[^\u0000]*[^{_INVISIBLE}][^\u0000]*$"}),
+    Field(min_length=1, json_schema_extra={"pattern": _VISIBLE_PATTERN}),
 ]
 """The same, with something to be seen in it."""
+_Whole = BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
+"""1.0 is a whole number in JSON."""
 UserName = Annotated[Visible, Field(max_length=256)]
 
 
@@ -102,11 +105,11 @@ class Options(BaseModel):
 
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    max_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=10_000_000), _Whole] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=10_000_000), _Whole] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1), _Whole] | None = None
     stop: Plain | Annotated[list[Plain], Field(max_length=4)] | None = None
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
     response_format: dict[str, Any] | None = None
@@ -130,14 +133,21 @@ _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
 """Fields of OpenAI's API that this one has not, with the values that ask for nothing."""
 
 
+def _complete_schema(schema: dict[str, Any]) -> None:
+    """Add what is checked beside the model: `_UNSUPPORTED`, and that a session is asked something."""
+    schema["properties"] |= {name: {"enum": list(values)} for name, values in _UNSUPPORTED.items()}
+    visible = {"type": "string", "pattern": _VISIBLE_PATTERN}
+    visible_part = {"type": "object", "properties": {"text": visible}, "required": ["text"]}
+    by_user = {"type": "object", "properties": {"role": {"const": "user"}}, "required": ["role"]}
+    asked = {"properties": {"content": {"anyOf": [visible, {"type": "array", "contains": visible_part}]}}}
+    schema["if"] = {"properties": {"user": {"type": "string"}}, "required": ["user"]}
+    schema["then"] = {"properties": {"messages": {"contains": by_user, "items": {"if": by_user, "then": asked}}}}
+
+
 class CompletionBody(Options):
     """OpenAI's chat completion request. Unknown fields are ignored, known ones that are not supported are refused."""
 
-    model_config = ConfigDict(
-        json_schema_extra=lambda schema: schema["properties"].update(
-            {name: {"enum": list(values)} for name, values in _UNSUPPORTED.items()}
-        )
-    )
+    model_config = ConfigDict(json_schema_extra=_complete_schema)
 
     messages: Annotated[tuple[Message, ...], Field(strict=False, min_length=1)] = Field(
         description="With `user`, only the last message of the role `user` counts: the server keeps the session."
@@ -148,6 +158,19 @@ class CompletionBody(Options):
     )
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+
+    def question(self) -> str:
+        """What a session is asked. Raises Refusal (400) when there is nothing, or a message of the user is blank."""
+        asked = ""
+        for number, message in enumerate(self.messages):
+            if message.role == "user":
+                asked = message.text
+                if not is_visible(asked):
+                    field = f"messages[{number}].content"
+                    raise Refusal(400, "invalid_field", f"{field}: must not be blank.", field=field)
+        if not asked:
+            raise Refusal(400, "invalid_field", "messages: there is none of the role 'user'.", field="messages")
+        return asked
 
     def options(self) -> dict[str, Any]:
         """The fields to pass on to the model."""
@@ -244,7 +267,8 @@ def _finite(digits: str) -> float:
 def _refuse_unsupported(document: dict[str, Any]) -> None:
     for name, values in _UNSUPPORTED.items():
         value = document.get(name)
-        if not any(type(value) is type(harmless) and value == harmless for harmless in values):
+        # True equals 1 in Python, not in JSON.
+        if not any(value == same and isinstance(value, bool) == isinstance(same, bool) for same in values):
             raise Refusal(400, "unsupported_parameter", f"{name} is not supported here.", field=name)
 
 

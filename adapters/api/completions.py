@@ -15,7 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from adapters.api.answers import Answer
-from adapters.api.bodies import CompletionBody, is_visible, read
+from adapters.api.bodies import CompletionBody, read
 from adapters.api.chat import headers_of, is_reset
 from adapters.api.faults import Refusal, Shape, encode, json_response
 from adapters.api.intake import Intake, Question, idempotency_key, locale, user_id
@@ -50,10 +50,9 @@ class Completions:
         """One answer, whole or as a stream."""
         body = await read(request, CompletionBody)
         model = self._model(body)
+        key = idempotency_key(request)
         if body.user is not None:
-            question = Question(
-                caller.namespace, body.user, _last_question(body), idempotency_key(request), locale(request)
-            )
+            question = Question(caller.namespace, body.user, body.question(), key, locale(request))
             if body.stream:
                 return await self._session_stream(request, body, question, model)
             return await self._session_whole(question, model)
@@ -221,17 +220,6 @@ async def _show(out: Growing, answer: Answer, chunks: Chunks) -> None:
         await out.write(chunks.first(rest))
     elif rest:
         await out.write(chunks.more(rest))
-
-
-def _last_question(body: CompletionBody) -> str:
-    for message in reversed(body.messages):
-        if message.role == "user":
-            if not is_visible(message.text):
-                raise Refusal(
-                    400, "invalid_field", "messages: the last message of the user is blank.", field="messages"
-                )
-            return message.text
-    raise Refusal(400, "invalid_field", "messages: there is no message of the role 'user'.", field="messages")
 
 
 def _wants_usage(body: CompletionBody) -> bool:

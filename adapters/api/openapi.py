@@ -197,7 +197,7 @@ def document() -> dict[str, Any]:
                     "responses": {
                         "200": _answer(
                             "The answer, or with `stream` its chunks.",
-                            {"application/json": _COMPLETION, "text/event-stream": {"type": "string"}},
+                            {"application/json": _COMPLETION, "text/event-stream": {}},
                         ),
                         **_errors("OpenAIError", (*asked, 404)),
                     },

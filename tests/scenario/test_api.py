@@ -533,7 +533,13 @@ COMPLETION_TABLE: list[tuple[str, Any, int, str, str | None]] = [
         "invalid_field",
         "messages",
     ),
-    ("a blank one", {"user": "a", "messages": [{"role": "user", "content": " "}]}, 400, "invalid_field", "messages"),
+    (
+        "a blank one",
+        {"user": "a", "messages": [{"role": "user", "content": " "}]},
+        400,
+        "invalid_field",
+        "messages[0].content",
+    ),
 ]
 
 
