@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 from collections import deque
 from contextlib import suppress
 from typing import Protocol
@@ -23,7 +22,6 @@ from adapters.web.protocol import (
     Event,
     Hello,
     List,
-    New,
     Open,
     Retry,
     Send,
@@ -164,7 +162,6 @@ class Connection:
                 "version": self._desk.version,
                 "notice": host.notice(),
                 "models": list(host.models()),
-                "fresh": _fresh(),
                 "keys": self._desk.key_required,
             }
         )
@@ -191,8 +188,6 @@ class Connection:
                     pass
                 case Open():
                     await self._open(ThreadId(message.conversation), message.turns)
-                case New():
-                    self.post({"type": "fresh", "conversation": _fresh()})
                 case Send() | Retry():
                     await self._ask(message)
                 case Stop():
@@ -353,7 +348,3 @@ _REJECTED: dict[Receipt, str] = {
     Receipt.OVERLOADED: "overloaded",
     Receipt.CLOSED: "closed",
 }
-
-
-def _fresh() -> str:
-    return secrets.token_urlsafe(16)

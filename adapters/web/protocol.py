@@ -1,17 +1,16 @@
 """What the page and the server say to each other over the WebSocket: JSON objects with a `type`, version 1.
 
-The page sends (see the models below): `hello` first, with the token of `POST /web/session`; then `open`, `new`,
-`send`, `stop`, `retry`, `delete`, `list` in any order. They are carried out one after the other, so a page may send
+The page sends (see the models below): `hello` first, with the token of `POST /web/session`; then `open`, `send`,
+`stop`, `retry`, `delete`, `list` in any order. They are carried out one after the other, so a page may send
 `hello`, what it could not send before, and `open` in one go.
 
 The server sends:
 
 | type            | fields                                         | meaning                                               |
 |-----------------|------------------------------------------------|-------------------------------------------------------|
-| `ready`         | protocol, version, notice, models, fresh, keys | answer to `hello`; `fresh` names a new conversation   |
+| `ready`         | protocol, version, notice, models, keys        | answer to `hello`; `keys`: people sign in here        |
 | `conversations` | conversations: [{id, title, at, model}]        | this browser's conversations, latest first            |
-| `fresh`         | conversation                                   | answer to `new`: an id that was never used            |
-| `conversation`  | conversation, turns, more, model               | answer to `open`: replaces what the page shows        |
+| `conversation`  | conversation, turns, more                      | answer to `open`: replaces what the page shows        |
 | `question`      | conversation, message, text, at, retry         | a question was accepted, in this or another tab       |
 | `answer`        | conversation, message, answer, from, settled,  | see below                                             |
 |                 | tail, state, failure                           |                                                       |
@@ -19,6 +18,9 @@ The server sends:
 | `rejected`      | client_id, reason                              | it is not stored; the page keeps its text             |
 | `deleted`       | conversation                                   | gone, here and in the store                           |
 | `error`         | code                                           | the request could not be carried out                  |
+
+A conversation's id is random and made by the page, so that a person can begin one while the connection is away. It
+names a conversation of this browser and can name no other: see adapters/web/visitor.py.
 
 A turn is `{message, question, at, state, html, failure}` with state `waiting | running | complete | stopped | failed |
 expired`. `message` names the question: it is the `client_id` it was sent with.
@@ -79,12 +81,6 @@ class Open(_Message):
     """How many of the newest turns."""
 
 
-class New(_Message):
-    """Mint an id for a conversation. Nothing is stored before its first question."""
-
-    type: Literal["new"]
-
-
 class Send(_Message):
     """Ask."""
 
@@ -124,7 +120,7 @@ class List(_Message):
     type: Literal["list"]
 
 
-ClientMessage = Hello | Open | New | Send | Stop | Retry | Delete | List
+ClientMessage = Hello | Open | Send | Stop | Retry | Delete | List
 
 client_message: TypeAdapter[ClientMessage] = TypeAdapter(Annotated[ClientMessage, Field(discriminator="type")])
 """Reads what a page sent. Raises pydantic.ValidationError."""
