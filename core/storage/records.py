@@ -7,7 +7,7 @@ from typing import Literal
 
 from core.archive import ApiKey, DeadLetter, SessionInfo, StoredTurn, TraceStep, Waiting
 from core.journal import InboxId, TurnId, TurnState
-from core.messages import AccountId, ConversationKey
+from core.messages import AccountId, ConversationKey, MessageId
 from core.storage.codec import decode, micros, moment, when
 from core.storage.turns import question, reply_text
 
@@ -67,9 +67,15 @@ def turns(db: sqlite3.Connection, key: str, limit: int) -> list[StoredTurn]:
             model=model,
             started_at=moment(started),
             ended_at=when(ended),
+            messages=_messages(db, id),
         )
         for id, generation, state, failure, model, started, ended, answer in reversed(rows)
     ]
+
+
+def _messages(db: sqlite3.Connection, turn: int) -> tuple[MessageId, ...]:
+    rows = db.execute("SELECT message FROM inbox WHERE turn = ? ORDER BY id", (turn,))
+    return tuple(MessageId(message) for (message,) in rows)
 
 
 def waiting(db: sqlite3.Connection, key: str) -> list[Waiting]:
