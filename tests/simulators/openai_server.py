@@ -64,6 +64,8 @@ class Fault:
     body: Any = None
     """Text, or an object sent as JSON. None: OpenAI's error shape."""
     retry_after: str | None = None
+    location: str | None = None
+    """Where a redirect points."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,6 +79,8 @@ class Settings:
     """Seconds before the first piece."""
     token_delay: float = 0.0
     """Seconds between pieces."""
+    end_delay: float = 0.0
+    """Seconds between [DONE] and the end of the body."""
     piece: int = 0
     """Characters of a piece; 0: a word."""
     write_bytes: int = 0
@@ -432,6 +436,8 @@ def _failure(fault: Fault, body: dict[str, Any]) -> web.Response | None:
     match fault.kind:
         case "status":
             headers = {"Retry-After": fault.retry_after} if fault.retry_after is not None else {}
+            if fault.location is not None:
+                headers["Location"] = fault.location
             if isinstance(fault.body, str):
                 return web.Response(status=fault.status, text=fault.body, headers=headers)
             if fault.body is not None:
@@ -565,6 +571,8 @@ class _Streaming:
             await self._break(fault)
         elif not together:
             await self._send(self._ending(pieces))
+        if settings.end_delay:
+            await asyncio.sleep(settings.end_delay)
         await self._response.write_eof()
         return self._response
 

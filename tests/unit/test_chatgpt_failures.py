@@ -24,7 +24,7 @@ from core.errors import (
 from tests.clock import HeldClock
 from tests.simulators.openai_server import Fault, OpenAIServer
 
-KEY = "sk-canary-0123456789"
+KEY = "0f1e2d3c4b5a-canary"  # of no usual shape: it must be found by its value
 
 
 class HastyClock(HeldClock):
@@ -313,6 +313,24 @@ async def test_refusals_do_not_shut_a_model_off(client: ChatGPTClient, server: O
     assert client.shut_off == []
 
 
+async def test_answers_that_break_off_shut_a_model_off_too(client: ChatGPTClient, server: OpenAIServer) -> None:
+    server.configure(pieces_apart=True, faults=[{"kind": "cut", "after": 1}])
+    for _ in range(5):
+        with pytest.raises(ChatUnavailable):
+            await ask(client)
+    assert client.shut_off == ["first"]
+
+
+async def test_a_redirect_is_not_followed_as_it_would_carry_the_prompt_and_the_key(
+    client: ChatGPTClient, server: OpenAIServer
+) -> None:
+    async with OpenAIServer() as elsewhere:
+        server.configure(script=[Fault(kind="status", status=307, location=elsewhere.url + "/chat/completions")])
+        with pytest.raises(ChatMisconfigured, match=r"chat\.base_url"):
+            await ask(client)
+        assert not elsewhere.requests
+
+
 async def test_a_probe_that_is_cancelled_leaves_room_for_the_next(
     client: ChatGPTClient, server: OpenAIServer, hasty: HastyClock
 ) -> None:
@@ -347,7 +365,7 @@ async def test_neither_key_nor_the_servers_words_reach_an_error(
     client: ChatGPTClient, server: OpenAIServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    words = f"canary-of-the-server Bearer {KEY} and sk-proj-another-secret"
+    words = f"canary-of-the-server {KEY}, Bearer {KEY} and sk-proj-another-secret"
     body = {"error": {"message": words, "type": words, "code": None}}
     everything: list[Fault] = [
         *(Fault(kind="status", status=status, body=body) for status in (302, 400, 401, 403, 404, 409, 413, 429, 500)),
@@ -405,7 +423,7 @@ async def test_a_probe_finds_a_server_that_is_not_there(hasty: HastyClock) -> No
 async def test_under_every_fault_at_once_every_call_ends_and_nearly_all_are_answered(
     client: ChatGPTClient, server: OpenAIServer, records: list[CallRecord]
 ) -> None:
-    client.settings = replace(client.settings, fallback_models=("second",), first_byte_timeout=0.2, idle_timeout=0.2)
+    client.settings = replace(client.settings, fallback_models=("second",), first_byte_timeout=2, idle_timeout=2)
     server.configure(
         seed=7,
         faults=[

@@ -172,13 +172,24 @@ async def test_an_error_in_the_callers_own_code_hangs_up(client: ChatGPTClient, 
     await server.until(lambda server: server.requests[0].hung_up)
 
 
-async def test_a_finished_answer_is_not_hung_up_on(client: ChatGPTClient, server: OpenAIServer) -> None:
-    server.configure(pieces_apart=True)
+@pytest.mark.parametrize("end_delay", [0, 0.01])
+async def test_a_finished_answer_is_not_hung_up_on(
+    client: ChatGPTClient, server: OpenAIServer, end_delay: float
+) -> None:
+    server.configure(pieces_apart=True, end_delay=end_delay)
     for _ in range(3):
         await ask(client)
     await server.until(lambda server: all(request.finished for request in server.requests))
     assert not any(request.hung_up for request in server.requests)
     assert len({request.peer for request in server.requests}) == 1
+
+
+async def test_a_server_that_does_not_end_a_finished_answer_is_not_waited_for(
+    client: ChatGPTClient, server: OpenAIServer
+) -> None:
+    server.configure(end_delay=3600)
+    assert await ask(client) == "answer to: hello there"
+    await server.until(lambda server: server.requests[0].hung_up)
 
 
 async def test_cancelling_while_waiting_to_try_again_frees_the_place(

@@ -57,11 +57,11 @@ def test_events_come_as_soon_as_they_are_complete() -> None:
     data=st.data(),
 )
 def test_how_the_stream_is_cut_changes_nothing(texts: list[str], newline: str, data: st.DataObject) -> None:
-    whole = "".join(f"data: {text}{newline}: comment{newline}{newline}" for text in texts).encode()
+    whole = "".join(f"data: {text}{newline}: comment{newline}data:.{newline}{newline}" for text in texts).encode()
     cuts = sorted(data.draw(st.sets(st.integers(0, len(whole)))) | {0, len(whole)})
     pieces = [whole[start:end] for start, end in itertools.pairwise(cuts)]
-    assert parse(*pieces) == [text.encode() for text in texts]
-    assert parse(*(bytes([byte]) for byte in whole)) == [text.encode() for text in texts]
+    assert parse(*pieces) == [f"{text}\n.".encode() for text in texts]
+    assert parse(*(bytes([byte]) for byte in whole)) == [f"{text}\n.".encode() for text in texts]
 
 
 def test_a_line_without_an_end_is_bounded() -> None:
