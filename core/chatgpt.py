@@ -41,6 +41,8 @@ _LONGEST_WAIT_WITH_FALLBACK = 5.0
 """The same while another model could answer at once."""
 _ERROR_BODY = 64 * 1024
 """Bytes of an error that are read."""
+_MODEL_LIST = 8 * 1024 * 1024
+"""Bytes of a list of models that are read; some servers list thousands."""
 _RESERVED = frozenset({"model", "messages", "stream", *OPTIONAL_FIELDS})
 """Fields of the request that are this client's own; `options` do not replace them."""
 
@@ -376,7 +378,7 @@ class ChatGPTClient:
                     return frozenset()
                 if response.status != 200:
                     raise await self._refused(call, response, by)
-                found = json.loads(await response.read())
+                found = json.loads(await _read_some(response, by, most=_MODEL_LIST))
                 return frozenset(str(model["id"]) for model in found["data"])
         except (ValueError, KeyError, TypeError):
             return frozenset()
@@ -414,13 +416,13 @@ def _unreachable(call: _Call, error: Exception) -> Failed:
     return broken(call.model, f"no connection to {where}", detail)
 
 
-async def _read_some(response: aiohttp.ClientResponse, by: float) -> bytes:
+async def _read_some(response: aiohttp.ClientResponse, by: float, *, most: int = _ERROR_BODY) -> bytes:
     """The beginning of a body, as far as it comes in time."""
     body = bytearray()
     try:
         async with asyncio.timeout_at(by):
-            while len(body) < _ERROR_BODY and (data := await response.content.readany()):
+            while len(body) < most and (data := await response.content.readany()):
                 body += data
     except (aiohttp.ClientError, OSError):
         pass  # the status tells enough
-    return bytes(body[:_ERROR_BODY])
+    return bytes(body[:most])
