@@ -105,7 +105,7 @@ class InboxRow:
     message: InboundMessage
     received_at: datetime
     attempts: int
-    """How often its turn was begun, this time included."""
+    """How often its turn was begun, this time included; a beginning that was released does not count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,7 +261,8 @@ class Journal(Protocol):
     ) -> Accepted:
         """Store a message unless its (account, event) or (account, channel, message) is stored already.
 
-        A command is not queued behind messages: it is begun by `begin_command`. It is not counted against `queued`.
+        A command is not queued behind messages: it is begun by `begin_command`. It is not counted against `queued`
+        nor against the day's bounds.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import hashlib
 import sqlite3
 from dataclasses import dataclass
 
@@ -124,8 +124,8 @@ def _over(
         queued = 0 if found is None else db.execute(statements.QUEUED, (found[0],)).fetchone()[0]
         if queued >= quota.queued:
             return Bound.QUEUED
-    waiting, running, bytes, _, _ = db.execute(statements.LOAD).fetchone()
-    if waiting + running >= quota.pending or bytes + arrival.bytes > quota.pending_bytes:
+    pending, bytes = db.execute(statements.LOAD).fetchone()
+    if pending >= quota.pending or bytes + arrival.bytes > quota.pending_bytes:
         return Bound.PENDING
     return None
 
@@ -160,8 +160,8 @@ def recover(db: sqlite3.Connection) -> tuple[list[str], list[tuple[int, str]]]:
     return [key for (key,) in conversations], commands
 
 
-def begin(db: sqlite3.Connection, key: str, most: int, idle: int | None, now: int) -> Begun | None:
-    """The next turn of a conversation; `idle` in microseconds."""
+def begin(db: sqlite3.Connection, key: str, most: int, idle: int | None, now: int, instance: str) -> Begun | None:
+    """The next turn of a conversation; `idle` in microseconds, `instance` names the database."""
     found = db.execute(statements.CONVERSATION, (key,)).fetchone()
     if found is None:
         return None
@@ -176,14 +176,14 @@ def begin(db: sqlite3.Connection, key: str, most: int, idle: int | None, now: in
             return None
         if idle is not None and last_active is not None and rows[0][2] - last_active > idle:
             generation, exchanges = generation + 1, 0
-        begun = _start(db, conversation, key, generation, model, rows, now, command=False)
+        begun = _start(db, conversation, key, generation, model, rows, now, instance, command=False)
     _mark_running(db, begun)
     person = storable(decode(rows[-1][1]).sender.display_name)
     db.execute(statements.TURN_BEGAN, (generation, exchanges, now, person, conversation))
     return begun
 
 
-def begin_command(db: sqlite3.Connection, inbox: int, now: int) -> Begun | None:
+def begin_command(db: sqlite3.Connection, inbox: int, now: int, instance: str) -> Begun | None:
     """The turn of one command."""
     found = db.execute(statements.COMMAND, (inbox,)).fetchone()
     if found is None:
@@ -193,9 +193,19 @@ def begin_command(db: sqlite3.Connection, inbox: int, now: int) -> Begun | None:
     if turn is not None:
         begun = _resume(db, turn, key, model, rows)
     else:
-        begun = _start(db, conversation, key, generation, model, rows, now, command=True)
+        begun = _start(db, conversation, key, generation, model, rows, now, instance, command=True)
     _mark_running(db, begun)
     return begun
+
+
+def turn_key(instance: str, first: RawRow) -> str:
+    """The key of the turn that begins with row `first`: 20 hexadecimal digits.
+
+    Made from the row, so that a beginning that a power failure took back gets the same key again; and from the time
+    it was received, so that neither a reopened row nor a restored backup repeats a key that a platform has seen.
+    """
+    id, _, received, _ = first
+    return hashlib.blake2b(f"{instance}/{id}/{received}".encode(), digest_size=10).hexdigest()
 
 
 def _start(
@@ -206,10 +216,11 @@ def _start(
     model: str | None,
     rows: list[RawRow],
     now: int,
+    instance: str,
     *,
     command: bool,
 ) -> Begun:
-    name = secrets.token_hex(10)  # random, so that a restored backup never repeats a key a platform has seen
+    name = turn_key(instance, rows[0])
     turn = db.execute(statements.ADD_TURN, (name, conversation, generation, command, now)).lastrowid or 0
     return Begun(
         id=turn,
@@ -323,7 +334,8 @@ def reopen(db: sqlite3.Connection, inbox: int, now: int) -> bool:
         db.execute("UPDATE turn SET superseded = 1 WHERE id = ?", (turn,))
     db.execute(
         """
-        UPDATE inbox SET state = 'new', attempts = 0, turn = NULL, error = '', received_at = ?, ended_at = NULL
+        UPDATE inbox SET state = 'new', attempts = 0, turn = NULL, error = '', received_at = max(?, received_at + 1),
+                         ended_at = NULL
         WHERE id = ? OR (turn = ? AND body IS NOT NULL)
         """,
         (now, inbox, turn),

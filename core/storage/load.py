@@ -1,4 +1,4 @@
-"""How much waits and runs, kept exact by triggers in memory: a count of rows would grow with what is stored.
+"""How much is pending, kept exact by triggers in memory: counting rows would cost more the more waits.
 
 Temporary tables take part in transactions and savepoints, so the figures roll back with what they count.
 """
@@ -8,45 +8,25 @@ from __future__ import annotations
 import sqlite3
 
 _SETUP = """
-CREATE TEMP TABLE load (waiting INTEGER, running INTEGER, bytes INTEGER, unsent INTEGER, dead INTEGER);
+CREATE TEMP TABLE load (pending INTEGER, bytes INTEGER);
 
 INSERT INTO load
-SELECT (SELECT count(*) FROM inbox WHERE state = 'new'),
-       (SELECT count(*) FROM inbox WHERE state = 'running'),
+SELECT (SELECT count(*) FROM inbox WHERE state = 'new') + (SELECT count(*) FROM inbox WHERE state = 'running'),
        (SELECT coalesce(sum(bytes), 0) FROM inbox WHERE state = 'new')
-         + (SELECT coalesce(sum(bytes), 0) FROM inbox WHERE state = 'running'),
-       (SELECT count(*) FROM outbox WHERE state IN ('pending', 'sending', 'unknown')),
-       (SELECT count(*) FROM inbox WHERE state = 'dead');
+         + (SELECT coalesce(sum(bytes), 0) FROM inbox WHERE state = 'running');
 
 CREATE TEMP TRIGGER load_accepted AFTER INSERT ON main.inbox BEGIN
-    UPDATE load SET waiting = waiting + 1, bytes = bytes + new.bytes;
+    UPDATE load SET pending = pending + 1, bytes = bytes + new.bytes;
 END;
 
-CREATE TEMP TRIGGER load_moved AFTER UPDATE OF state ON main.inbox WHEN old.state <> new.state BEGIN
-    UPDATE load SET
-        waiting = waiting + (new.state = 'new') - (old.state = 'new'),
-        running = running + (new.state = 'running') - (old.state = 'running'),
-        bytes = bytes + new.bytes * (new.state IN ('new', 'running')) - old.bytes * (old.state IN ('new', 'running')),
-        dead = dead + (new.state = 'dead') - (old.state = 'dead');
+CREATE TEMP TRIGGER load_ended AFTER UPDATE OF state ON main.inbox
+WHEN old.state IN ('new', 'running') AND new.state NOT IN ('new', 'running') BEGIN
+    UPDATE load SET pending = pending - 1, bytes = bytes - old.bytes;
 END;
 
-CREATE TEMP TRIGGER load_removed AFTER DELETE ON main.inbox WHEN old.state = 'dead' BEGIN
-    UPDATE load SET dead = dead - 1;
-END;
-
-CREATE TEMP TRIGGER load_part_added AFTER INSERT ON main.outbox BEGIN
-    UPDATE load SET unsent = unsent + 1;
-END;
-
-CREATE TEMP TRIGGER load_part_moved AFTER UPDATE OF state ON main.outbox
-WHEN (old.state IN ('pending', 'sending', 'unknown')) <> (new.state IN ('pending', 'sending', 'unknown')) BEGIN
-    UPDATE load SET unsent = unsent + (new.state IN ('pending', 'sending', 'unknown'))
-                                    - (old.state IN ('pending', 'sending', 'unknown'));
-END;
-
-CREATE TEMP TRIGGER load_part_removed AFTER DELETE ON main.outbox
-WHEN old.state IN ('pending', 'sending', 'unknown') BEGIN
-    UPDATE load SET unsent = unsent - 1;
+CREATE TEMP TRIGGER load_reopened AFTER UPDATE OF state ON main.inbox
+WHEN old.state NOT IN ('new', 'running') AND new.state IN ('new', 'running') BEGIN
+    UPDATE load SET pending = pending + 1, bytes = bytes + new.bytes;
 END;
 """
 

@@ -53,8 +53,8 @@ def open_database(path: Path, *, monotonic: Callable[[], float], check_seconds: 
 
     `check_seconds` bounds the check for damage. Raises ConfigError, StorageDamaged, StorageBusy.
     """
-    check_usable(path)
     with _errors(path):
+        check_usable(path)
         created = not path.exists() or path.stat().st_size == 0
         if created:
             _create(path)

@@ -36,7 +36,7 @@ from core.storage import inbound, outbound, records, statements, turns, upkeep
 from core.storage.codec import day, encode, micros, name, storable
 from core.storage.load import watch_load
 from core.storage.lock import LockFile
-from core.storage.opening import check_usable, make_folder, open_database
+from core.storage.opening import make_folder, open_database
 from core.storage.writer import Operation, Writer
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -52,6 +52,7 @@ class SqliteStore:
         self._path = path
         self._clock = clock
         self._lock = LockFile(path)
+        self._instance = ""
         self._writer = Writer(self._open, clock=clock, what=repr(str(path)))
 
     @property
@@ -66,7 +67,6 @@ class SqliteStore:
 
     async def __aenter__(self) -> Self:
         make_folder(self._path)
-        check_usable(self._path)
         self._lock.acquire()
         try:
             await self._writer.start()
@@ -86,6 +86,7 @@ class SqliteStore:
     def _open(self) -> sqlite3.Connection:
         opened = open_database(self._path, monotonic=self._clock.monotonic)
         watch_load(opened.connection)
+        (self._instance,) = opened.connection.execute("SELECT value FROM meta WHERE name = 'instance'").fetchone()
         if opened.unchecked:
             structlog.get_logger("storage").info(
                 "the database is large: only part of it was checked for damage", database=str(self._path)
@@ -124,16 +125,29 @@ class SqliteStore:
     async def begin(self, conversation: ConversationKey, *, most: int, idle_after: timedelta | None) -> Turn | None:
         idle = None if idle_after is None else idle_after // _MICROSECOND
         begun = await self._writer.run(
-            partial(inbound.begin, key=str(conversation), most=most, idle=idle, now=self._now()), undo=_give_back
+            partial(
+                inbound.begin,
+                key=str(conversation),
+                most=most,
+                idle=idle,
+                now=self._now(),
+                instance=self._instance,
+            ),
+            undo=_give_back,
+            lasting=False,
         )
         return None if begun is None else begun.turn()
 
     async def begin_command(self, inbox: InboxId) -> Turn | None:
-        begun = await self._writer.run(partial(inbound.begin_command, inbox=inbox, now=self._now()), undo=_give_back)
+        begun = await self._writer.run(
+            partial(inbound.begin_command, inbox=inbox, now=self._now(), instance=self._instance),
+            undo=_give_back,
+            lasting=False,
+        )
         return None if begun is None else begun.turn()
 
     async def release(self, turn: Turn) -> None:
-        await self._writer.run(partial(inbound.release, turn=turn.id, epoch=turn.epoch))
+        await self._writer.run(partial(inbound.release, turn=turn.id, epoch=turn.epoch), lasting=False)
 
     async def preview(self, turn: Turn, message: MessageId) -> None:
         await self._writer.run(lambda db: _execute(db, statements.PREVIEW, (name(message), turn.id, turn.epoch)))

@@ -25,7 +25,7 @@ ON CONFLICT (day, account, user) DO UPDATE SET requests = requests + 1"""
 
 QUEUED = "SELECT count(*) FROM inbox WHERE conversation = ? AND command = 0 AND state = 'new'"
 
-LOAD = "SELECT waiting, running, bytes, unsent, dead FROM load"
+LOAD = "SELECT pending, bytes FROM load"
 
 ADD_INBOX = """
 INSERT INTO inbox (account, event, channel, message, conversation, user, command, body, bytes, received_at)

@@ -145,11 +145,14 @@ def truncate(db: sqlite3.Connection) -> None:
 
 
 def figures(db: sqlite3.Connection, path: Path) -> StorageFigures:
-    """Kept counts; nothing is scanned."""
-    waiting, running, bytes, unsent, dead = db.execute(statements.LOAD).fetchone()
+    """Kept counts, and counts of small indexes."""
+    pending, bytes = db.execute(statements.LOAD).fetchone()
+    (running,) = db.execute("SELECT count(*) FROM inbox WHERE state = 'running'").fetchone()
+    (unsent,) = db.execute("SELECT count(*) FROM outbox WHERE state IN ('pending', 'sending', 'unknown')").fetchone()
+    (dead,) = db.execute("SELECT count(*) FROM inbox WHERE state = 'dead'").fetchone()
     files = (path, path.with_name(path.name + "-wal"))
     return StorageFigures(
-        waiting=waiting,
+        waiting=pending - running,
         running=running,
         unsent=unsent,
         dead=dead,

@@ -53,19 +53,22 @@ def _code(error: sqlite3.Error) -> int:
 
 
 class _Job(Generic[T]):
-    __slots__ = ("alone", "done", "error", "future", "operation", "result", "undo")
+    __slots__ = ("alone", "done", "error", "future", "lasting", "operation", "result", "undo")
 
     def __init__(
         self,
         operation: Operation[T],
         future: asyncio.Future[T],
+        *,
         undo: Callable[[T], Operation[Any]] | None,
         alone: bool,
+        lasting: bool,
     ) -> None:
         self.operation = operation
         self.future = future
         self.undo = undo
         self.alone = alone
+        self.lasting = lasting
         self.done = False
         self.result: T
         self.error: Exception | None = None
@@ -89,6 +92,7 @@ class Writer:
         self._closing = False
         self._available = False
         self._damaged = False
+        self._lasting = True
         self._logged_at: float | None = None
         self._probing: asyncio.Task[None] | None = None
         self.commits = 0
@@ -110,6 +114,7 @@ class Writer:
             await asyncio.shield(self._opened)
         except BaseException:
             await self.stop()
+            _forget(self._opened)
             raise
         self._available = True
 
@@ -123,9 +128,16 @@ class Writer:
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.gather(self._probing, return_exceptions=True)
-        await asyncio.shield(self._ended)
+        cancelled = False
+        while not self._ended.done():  # nobody may take the file while the thread still writes to it
+            try:
+                await asyncio.shield(self._ended)
+            except asyncio.CancelledError:
+                cancelled = True
         self._thread.join()
         self._available = False
+        if cancelled:
+            raise asyncio.CancelledError
 
     async def run(
         self,
@@ -133,25 +145,34 @@ class Writer:
         *,
         undo: Callable[[T], Operation[Any]] | None = None,
         alone: bool = False,
+        lasting: bool = True,
     ) -> T:
-        """Carry out `operation` and return its result once it is committed.
+        """Carry out `operation` and return its result once it is committed and on the disk.
+
+        `lasting=False` is for what a power failure may take back, as if it had not happened: it is committed, outlives
+        the process, and reaches the disk with the next commit that waits for it. That saves a sync of the disk.
 
         A caller that is cancelled leaves it either whole or not done; where it was done and nobody is there to take
         the result, `undo` makes the operation that takes it back. `alone` runs it outside any transaction.
         Raises StorageUnavailable, and whatever the operation raises (it alone is rolled back then).
         """
         async with self._slots:
-            return await self._submit(operation, undo, alone)
+            return await self._submit(operation, undo=undo, alone=alone, lasting=lasting)
 
     def _submit(
-        self, operation: Operation[T], undo: Callable[[T], Operation[Any]] | None, alone: bool
+        self,
+        operation: Operation[T],
+        *,
+        undo: Callable[[T], Operation[Any]] | None = None,
+        alone: bool = False,
+        lasting: bool = True,
     ) -> asyncio.Future[T]:
         if self._closing or self._thread is None:
             raise StorageUnavailable(f"storage: {self._what} is closed")
         if self._damaged:
             raise StorageUnavailable(f"storage: {self._what} is damaged; stop the program and restore a backup")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Job(operation, future, undo, alone))
+        self._queue.put(_Job(operation, future, undo=undo, alone=alone, lasting=lasting))
         return future
 
     # In the thread.
@@ -161,7 +182,7 @@ class Writer:
             db = self._connect()
         except BaseException as error:  # noqa: BLE001 - handed to `start`
             self._tell(self._settle, self._opened, error)
-            self._tell(self._settle, self._ended, None)
+            self._tell(self._end)
             return
         self._tell(self._settle, self._opened, None)
         try:
@@ -171,7 +192,7 @@ class Writer:
                 db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             with contextlib.suppress(sqlite3.Error):
                 db.close()
-            self._tell(self._settle, self._ended, None)
+            self._tell(self._end)
 
     def _serve(self, db: sqlite3.Connection) -> None:
         while (job := self._queue.get()) is not None:
@@ -211,6 +232,7 @@ class Writer:
         before = db.total_changes
         failure: sqlite3.Error | None = None
         try:
+            self._synchronise(db, any(job.lasting for job in group))
             db.execute("BEGIN")
             for job in group:
                 if not job.future.cancelled():
@@ -222,10 +244,17 @@ class Writer:
             _roll_back(db)
         self._tell(self._deliver, group, db.total_changes != before, failure)
 
+    def _synchronise(self, db: sqlite3.Connection, lasting: bool) -> None:
+        """Whether the commits that follow wait for the disk. A sync takes earlier commits along."""
+        if lasting is not self._lasting:
+            db.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
+            self._lasting = lasting
+
     def _run_alone(self, db: sqlite3.Connection, job: _Job[Any]) -> None:
         before = db.total_changes
         failure: sqlite3.Error | None = None
         try:
+            self._synchronise(db, lasting=True)
             if not job.future.cancelled():
                 job.result = job.operation(db)
                 job.done = True
@@ -251,6 +280,16 @@ class Writer:
         else:
             future.set_exception(error)
 
+    def _end(self) -> None:
+        """The thread is gone. Normally nothing waits any more; after a mistake in the thread nobody may hang."""
+        self._closing = True
+        with contextlib.suppress(queue.Empty):
+            while True:
+                job = self._queue.get_nowait()
+                if job is not None and not job.future.done():
+                    job.future.set_exception(StorageUnavailable(f"storage: {self._what} is closed"))
+        self._settle(self._ended, None)
+
     def _deliver(self, group: list[_Job[Any]], wrote: bool, failure: sqlite3.Error | None) -> None:
         if failure is not None:
             self._failed(failure)
@@ -265,7 +304,7 @@ class Writer:
                     job.future.set_exception(error)
             elif job.future.done():
                 if job.done and job.undo is not None and not self._closing:
-                    self._submit(job.undo(job.result), None, alone=False).add_done_callback(_forget)
+                    self._submit(job.undo(job.result)).add_done_callback(_forget)
             elif job.error is not None:
                 job.future.set_exception(job.error)
             elif job.done:
