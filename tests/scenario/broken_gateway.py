@@ -1,0 +1,122 @@
+"""The gateway with one rule broken on purpose: what a harness that judges the rule must notice.
+
+`python -m tests.scenario.broken_gateway FAULT run --config F`, with the name of a function below.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+
+from core.adapter import Receipt
+from core.clock import Clock, SystemClock
+from core.journal import Accepted, Quota
+from core.messages import ConversationKey, EventId, InboundMessage, MessageId, Scope
+from core.storage import statements
+from core.storage.sqlite import SqliteStore
+from gateway import running
+from gateway.app import App
+from gateway.config import Config
+
+LATE = 0.05
+"""Seconds between the receipt and the commit."""
+
+
+class EarlyStore(SqliteStore):
+    """Says that a message is accepted, and writes it a moment later."""
+
+    def __init__(self, path: Path, *, clock: Clock) -> None:
+        super().__init__(path, clock=clock)
+        self.stored: Callable[[ConversationKey], None] = lambda _: None
+        self._writing: set[asyncio.Task[None]] = set()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.gather(*self._writing)
+        await super().__aexit__(kind, error, trace)
+
+    async def accept(
+        self, message: InboundMessage, conversation: ConversationKey, quota: Quota, *, command: bool = False
+    ) -> Accepted:
+        if await self.reached(message.account, message.event) is not None:
+            return Accepted(receipt=Receipt.DUPLICATE)
+        task = asyncio.create_task(self._accept(message, conversation, quota, command))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+        return Accepted(receipt=Receipt.ACCEPTED)
+
+    async def _accept(
+        self, message: InboundMessage, conversation: ConversationKey, quota: Quota, command: bool
+    ) -> None:
+        await asyncio.sleep(LATE)
+        await super().accept(message, conversation, quota, command=command)
+        self.stored(conversation)
+
+
+class ForgetfulStore(SqliteStore):
+    """Takes every delivery for a new message."""
+
+    async def accept(
+        self, message: InboundMessage, conversation: ConversationKey, quota: Quota, *, command: bool = False
+    ) -> Accepted:
+        id = secrets.token_hex(16)
+        fresh = replace(message, id=MessageId(id), event=EventId(id))
+        return await super().accept(fresh, conversation, quota, command=command)
+
+
+def early() -> None:
+    """Accepted before it is committed."""
+
+    class EarlyApp(App):
+        def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
+            def open_store(path: Path, clock: Clock) -> EarlyStore:
+                store = EarlyStore(path, clock=clock)
+                store.stored = lambda conversation: self.dispatcher.wake(conversation)  # noqa: PLW0108 - there is none yet
+                return store
+
+            super().__init__(config, clock=clock or SystemClock(), open_store=open_store)
+
+    setattr(running, "App", EarlyApp)  # noqa: B010 - mypy would not let it be assigned
+
+
+def forgetful() -> None:
+    """A delivery that is repeated is answered again."""
+
+    class ForgetfulApp(App):
+        def __init__(self, config: Config, *, clock: Clock | None = None) -> None:
+            super().__init__(config, clock=clock, open_store=lambda path, clock: ForgetfulStore(path, clock=clock))
+
+    setattr(running, "App", ForgetfulApp)  # noqa: B010 - as above
+
+
+def disordered() -> None:
+    """The newest message of a conversation is answered first."""
+    statements.WAITING = statements.WAITING.replace("ORDER BY id LIMIT", "ORDER BY id DESC LIMIT")
+
+
+def shared() -> None:
+    """All users of an account are in one conversation."""
+
+    def of(cls: type[ConversationKey], message: InboundMessage, scope: Scope) -> ConversationKey:
+        return cls(message.account)
+
+    setattr(ConversationKey, "of", classmethod(of))  # noqa: B010 - as above
+
+
+def main() -> None:
+    """Break it and run it."""
+    from gateway.cli import cli
+
+    fault, *arguments = sys.argv[1:]
+    {function.__name__: function for function in (early, forgetful, disordered, shared)}[fault]()
+    sys.exit(cli(arguments))
+
+
+if __name__ == "__main__":
+    main()
