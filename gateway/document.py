@@ -160,14 +160,14 @@ class _Reader:
                 return None
             case "bool" if text.lower() in ("true", "false"):
                 return text.lower() == "true"
-            case "int" if text.lstrip("+-").isdecimal() and len(text) < 20:
-                return int(text)
+            case "int" if text.lstrip("+-").isdecimal():
+                return int(text) if len(text) < 20 else text
             case "float":
                 try:
                     return float(text)
                 except ValueError:
                     pass
-            case "str" | "int":
+            case "str":
                 return text
         self._fault(node, path, f"the tag {node.tag!r} is not supported; write plain text, numbers, lists and keys")
         return None

@@ -5,11 +5,13 @@ from __future__ import annotations
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from gateway.quantities import write_duration
 from gateway.redaction import redact
 
 Path = tuple[str | int, ...]
@@ -84,10 +86,10 @@ def _describe(detail: Mapping[str, Any], model: type[BaseModel]) -> str:
         field = holder.model_fields.get(str(location[-1])) if holder else None
         return f"missing; {field.description}" if field and field.description else "missing"
     expected = _expected(kind, detail)
-    if is_secret(model, location):
-        return f"not usable (value hidden): {expected}"
     if kind == "value_error" and isinstance(value, dict):  # a rule about several keys
         return expected
+    if is_secret(model, location):
+        return f"not usable (value hidden): {expected}"
     hint = "; put it in quotes" if kind == "string_type" and isinstance(value, (int, float)) else ""
     return f"got {show(value)}{',' if expected.startswith('expected') else ':'} {expected}{hint}"
 
@@ -107,6 +109,8 @@ def show(value: Any) -> str:
         return "a block of keys"
     if isinstance(value, (list, tuple)):
         return "a list"
+    if isinstance(value, timedelta):  # was written as a duration
+        return repr(write_duration(value))
     text = redact(repr(value))
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
 
@@ -125,14 +129,18 @@ def model_at(model: type[BaseModel], location: Path) -> type[BaseModel] | None:
 
 
 def is_secret(model: type[BaseModel], location: Path) -> bool:
-    """Whether a secret belongs at `location`."""
+    """Whether a secret belongs at `location`, or somewhere below it."""
     names = [part for part in location if isinstance(part, str)]
-    for end in range(len(names)):
-        holder = model_at(model, tuple(names[:end]))
-        field = holder.model_fields.get(names[end]) if holder else None
-        if field is not None and SecretStr in _leaves(field.annotation):
-            return True
-    return False
+    holder = model_at(model, tuple(names[:-1])) if names else None
+    field = holder.model_fields.get(names[-1]) if holder else None
+    return field is not None and _holds_secret(field.annotation)
+
+
+def _holds_secret(annotation: Any) -> bool:
+    if SecretStr in _leaves(annotation):
+        return True
+    inner = _model_in(annotation)
+    return inner is not None and any(_holds_secret(field.annotation) for field in inner.model_fields.values())
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

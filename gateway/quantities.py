@@ -32,6 +32,8 @@ def parse_duration(written: Any) -> timedelta:
 def write_duration(duration: timedelta) -> str:
     """The shortest form that `parse_duration` reads back."""
     milliseconds = round(duration.total_seconds() * 1000)
+    if not milliseconds:
+        return "0s"
     for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000)):
         if milliseconds % size == 0:
             # 24h and 30d are how people say it
