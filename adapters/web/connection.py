@@ -13,7 +13,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from pydantic import ValidationError
 
 from adapters.web.history import History
-from adapters.web.live import Conversation, Conversations, Question
+from adapters.web.live import AnswerState, Conversation, Conversations, Question
 from adapters.web.protocol import (
     NOT_ALLOWED,
     PROTOCOL,
@@ -214,7 +214,7 @@ class Connection:
         self._told = {turn["message"] for turn in turns}
         self._shown = {}
         for answer in live.answers.values():  # what has ended is in the turns
-            if turns and answer.message in self._told and answer.state.value != "running":
+            if turns and answer.message in self._told and answer.state is not AnswerState.RUNNING:
                 answer.render()
                 self._shown[answer.key] = (answer.version, len(answer.settled), answer.tail, answer.state.value)
         self.post({"type": "conversation", "conversation": thread, "turns": turns, "more": more})
@@ -313,6 +313,8 @@ class Connection:
             if now == (version, count, tail, state):
                 continue
             shown[answer.key] = now
+            if answer.state is not AnswerState.RUNNING:
+                self._desk.tell(self.visitor, None)  # its time in the list
             await self._send(
                 {
                     "type": "answer",

@@ -39,7 +39,7 @@ class History:
                 "at": milliseconds(session.last_active),
                 "model": session.model,
             }
-            for session in sessions
+            for session in sorted(sessions, key=lambda session: session.last_active, reverse=True)
             if session.key.thread and session.title
         ]
 

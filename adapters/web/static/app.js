@@ -14,6 +14,7 @@ const PAGE = 40;
 
 let open = randomId(); // the conversation; a new one is known to the server with its first question
 let turns = PAGE;
+let notice = "";
 let looked = 0; // when the conversation was last asked for
 
 const mac = /Mac|iPhone|iPad/.test(navigator.platform);
@@ -35,7 +36,8 @@ function hear(event) {
   const here = event.conversation === open;
   switch (event.type) {
     case "ready":
-      $("notice").textContent = event.notice;
+      notice = event.notice;
+      notify();
       $("leave").hidden = !event.keys;
       models(event.models);
       if (event.version !== VERSION) update();
@@ -101,6 +103,12 @@ function shown(now) {
     status.className = now === "tabs" ? "still" : "";
     status.lastElementChild.textContent = t({ connecting: "connecting", tabs: "tabs" }[now] ?? "reconnecting");
   }, now === "tabs" ? 0 : 600);
+}
+
+/** The server's line; `embedded:<model>` is a fact that the page says in its own words. */
+function notify() {
+  const [kind, model] = notice.split(/:(.*)/s);
+  $("notice").textContent = kind === "embedded" ? t("embedded", { model }) : notice;
 }
 
 function update() {
@@ -261,8 +269,9 @@ function themes(next) {
 function words() {
   label();
   themes(false);
+  notify();
   $("language").title = t("language");
-  $("new").querySelector("kbd").textContent = mac ? "⇧⌘O" : "Ctrl ⇧ O";
+  $("new").querySelector("kbd").textContent = mac ? "⇧⌘O" : "Ctrl+Shift+O";
   $("examples").replaceChildren(...EXAMPLES.map((name) => {
     const button = Object.assign(document.createElement("button"), { type: "button", textContent: t(name) });
     button.onclick = () => { composer.write(t(name)); composer.focus(); };

@@ -57,6 +57,9 @@ class Turn {
     if (from === 0) this.body.replaceChildren(this.tail);
     if (settled) this.tail.before(dress(parse(settled), true));
     this.tail.replaceChildren(dress(parse(tail), complete));
+    let end = this.tail.lastElementChild; // where the next word will stand
+    while (end?.matches("ul, ol, li, blockquote") && end.lastElementChild?.matches("p, ul, ol, li, blockquote")) end = end.lastElementChild;
+    if (end?.matches("p, li")) end.classList.add("caret");
   }
 
   become(state, failure = this.failure, reason = this.reason) {
@@ -81,7 +84,7 @@ class Turn {
     text.dir = "auto";
     this.fault.replaceChildren(icon("warn"), text);
     const foot = make("div", "foot");
-    if (failure?.id) foot.append(make("code", "", t("reference", { id: failure.id })));
+    if (failure?.id && !text.textContent.includes(failure.id)) foot.append(make("code", "", t("reference", { id: failure.id })));
     if (this.state === "failed") foot.append(iconButton("again", "retry", true, "retry"));
     if (foot.hasChildNodes()) this.fault.append(foot);
   }

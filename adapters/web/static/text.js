@@ -50,6 +50,7 @@ const TEXTS = {
   stopped: ["Stopped", "已停止"],
   failed: ["Something went wrong.", "出了点问题。"],
   reference: ["Reference {id}", "编号 {id}"],
+  embedded: ["Answers come from the small embedded model {model}, to try things out. Set an API key for a better one.", "回答来自内置的小模型 {model}，仅供试用。设置 API 密钥即可使用更好的模型。"],
   key: ["Access key", "访问密钥"],
   enter: ["Continue", "继续"],
   keyhelp: ["Whoever runs this server can create one: chatgpt-ms keys create", "服务器管理员可以创建：chatgpt-ms keys create"],
