@@ -202,15 +202,13 @@ async def _read(request: web.Request) -> bytes:
         charset = "?"
     if charset is not None and charset.lower() not in ("utf-8", "utf8"):
         raise Refusal(415, "unsupported_media_type", f"Charset {charset!r} is not supported; send JSON as UTF-8.")
-    limit = request.client_max_size
-    too_large = Refusal(413, "too_long", f"The body is larger than {limit} bytes.")
-    if limit and (request.content_length or 0) > limit:
-        raise too_large
+    if request.client_max_size and (request.content_length or 0) > request.client_max_size:
+        raise _too_large(request)
     try:
         async with asyncio.timeout(READ_TIMEOUT):
             return await request.read()
     except web.HTTPRequestEntityTooLarge:
-        raise too_large from None
+        raise _too_large(request) from None
     except TimeoutError:
         text = f"The body did not arrive within {READ_TIMEOUT:.0f} seconds."
         refusal = Refusal(408, "body_timeout", text, hang_up=True)
@@ -218,6 +216,10 @@ async def _read(request: web.Request) -> bytes:
         refusal = Refusal(400, "invalid_body", "The body is cut short or wrongly encoded.", hang_up=True)
     request.content.feed_eof()  # else aiohttp would go on reading it after the answer
     raise refusal
+
+
+def _too_large(request: web.Request) -> Refusal:
+    return Refusal(413, "too_long", f"The body is larger than {request.client_max_size} bytes.")
 
 
 def _parse(body: bytes) -> dict[str, Any]:
@@ -266,7 +268,9 @@ def _finite(digits: str) -> float:
 
 def _refuse_unsupported(document: dict[str, Any]) -> None:
     for name, values in _UNSUPPORTED.items():
-        value = document.get(name)
+        if name not in document:
+            continue
+        value = document[name]
         # True equals 1 in Python, not in JSON.
         if not any(value == same and isinstance(value, bool) == isinstance(same, bool) for same in values):
             raise Refusal(400, "unsupported_parameter", f"{name} is not supported here.", field=name)

@@ -136,10 +136,13 @@ class Refusal(Exception):
                 return "invalid_request_error"
 
 
+_READABLE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def encode(document: Any) -> bytes:
     """JSON as UTF-8. A lone surrogate, which a broken model server may send, is written as an escape."""
     try:
-        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+        return _READABLE.encode(document).encode()
     except UnicodeEncodeError:
         return json.dumps(document, separators=(",", ":")).encode()
 
