@@ -11,7 +11,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any, Literal, Self
 
 import aiohttp
@@ -39,6 +39,12 @@ _LONGEST_WAIT = 30.0
 """Seconds. A server that asks for more is not waited for; the caller gets `retry_after`."""
 _LONGEST_WAIT_WITH_FALLBACK = 5.0
 """The same while another model could answer at once."""
+_MOST_STALE = 3
+"""How often a call is sent anew because the server closed a kept connection just when it was used again.
+
+That says nothing about the server's health: it is no attempt, and the breaker is not told. llama.cpp's server closes
+its connections after each stream without saying so.
+"""
 _ERROR_BODY = 64 * 1024
 """Bytes of an error that are read."""
 _MODEL_LIST = 8 * 1024 * 1024
@@ -89,6 +95,8 @@ class _Call:
     attempts: int = 0
     without: frozenset[str] = field(default_factory=frozenset)
     """Optional fields that are left out."""
+    reused: bool = False
+    """The connection had served another call before."""
 
     def body(self) -> bytes:
         body: dict[str, Any] = {"model": self.model, "messages": self.messages, "stream": True}
@@ -122,7 +130,10 @@ class ChatGPTClient:
 
     async def __aenter__(self) -> Self:
         if self._session is None:
+            tracing = aiohttp.TraceConfig()
+            tracing.on_connection_reuseconn.append(_note_reuse)
             self._session = aiohttp.ClientSession(
+                trace_configs=[tracing],
                 # The gate bounds the calls; a second bound here would not be fair.
                 connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=30),
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -333,18 +344,24 @@ class ChatGPTClient:
         return answer
 
     async def _post(self, call: _Call, by: float) -> aiohttp.ClientResponse:
-        try:
-            async with asyncio.timeout_at(by):
-                return await self._opened.post(
-                    call.endpoint.chat,
-                    data=call.body(),
-                    headers=call.endpoint.headers,
-                    proxy=call.endpoint.proxy,
-                    allow_redirects=False,  # a redirect would carry the key to another place
-                    timeout=aiohttp.ClientTimeout(total=None, connect=call.endpoint.settings.connect_timeout),
-                )
-        except (aiohttp.ClientError, OSError) as error:
-            failed = _unreachable(call, error)
+        settings = call.endpoint.settings
+        for _ in range(_MOST_STALE + 1):
+            call.reused = False
+            try:
+                async with asyncio.timeout_at(by):
+                    return await self._opened.post(
+                        call.endpoint.chat,
+                        data=call.body(),
+                        headers=call.endpoint.headers,
+                        proxy=call.endpoint.proxy,
+                        allow_redirects=False,  # a redirect would carry the key to another place
+                        timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout),
+                        trace_request_ctx=call,
+                    )
+            except (aiohttp.ClientError, OSError) as error:
+                failed = _unreachable(call, error)
+                if not (call.reused and isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)):
+                    break
         raise failed
 
     async def _refused(self, call: _Call, response: aiohttp.ClientResponse, by: float) -> Failed:
@@ -393,6 +410,11 @@ class ChatGPTClient:
         if self._session is None:
             raise RuntimeError("the client has not been entered")
         return self._session
+
+
+async def _note_reuse(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    if isinstance(context.trace_request_ctx, _Call):
+        context.trace_request_ctx.reused = True
 
 
 def _outcome(error: ChatError) -> Outcome:

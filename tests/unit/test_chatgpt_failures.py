@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import traceback
 from collections.abc import AsyncIterator
@@ -166,6 +167,42 @@ async def test_a_connection_that_the_server_closed_meanwhile_costs_one_more_atte
     async with OpenAIServer(port=server.port) as again:
         assert await ask(client) == "answer to: hello there"
         assert len(again.requests) == 1
+
+
+async def test_a_server_that_closes_kept_connections_unsaid_costs_nothing(hasty: HastyClock) -> None:
+    body = b'{"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}'
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await read_request(reader)
+        writer.write(head + body)
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            await read_request(reader)  # the second one on this connection is read and not answered
+        writer.close()
+        await writer.wait_closed()
+        closed.release()
+
+    async def read_request(reader: asyncio.StreamReader) -> None:
+        lines = (await reader.readuntil(b"\r\n\r\n")).decode().lower().split("\r\n")
+        (length,) = (int(line.partition(":")[2]) for line in lines if line.startswith("content-length:"))
+        await reader.readexactly(length)
+
+    closed = asyncio.Semaphore(0)
+    records: list[CallRecord] = []
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    settings = ChatSettings(base_url=f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/v1")
+    async with listener:
+        async with ChatGPTClient(settings, clock=hasty, observe=records.append) as client:
+            assert [await ask(client) for _ in range(10)] == ["hi"] * 10
+            assert client.shut_off == []
+        for _ in range(connections):
+            await closed.acquire()
+    assert connections == 10
+    assert hasty.slept == []
+    assert [record.retries for record in records] == [0] * 10
 
 
 @pytest.mark.parametrize("asked", ["7", "Mon, 02 Nov 2026 09:00:07 GMT"])
@@ -379,7 +416,7 @@ async def test_neither_key_nor_the_servers_words_reach_an_error(
     client.settings = replace(client.settings, retries=0, fallback_models=())
     seen = 0
     for number, fault in enumerate(everything):
-        server.configure(script=[fault])
+        server.configure(script=[fault] * 4)  # a kept connection that is cut is tried anew
         with pytest.raises(ChatError) as caught:
             await ask(client, model=f"model-{number}")
         error = caught.value
