@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from core.chat import Usage
-from core.chat_failure import Failed, Redactor, broken, refused_in_stream
+from core.chat_failure import Failed, Redactor, broken, describe, refused_in_stream
 from core.errors import ChatError
 from core.sse import EventParser, EventTooLong
 
@@ -109,7 +109,7 @@ class Answer:
             else:
                 self._failed = broken(self.model, f"its server sent nothing for {until - now:.3g} s", slow=True)
         except _BROKEN as error:
-            self._failed = broken(self.model, "the connection broke during the answer", self._redact(repr(error)))
+            self._failed = broken(self.model, "the connection broke during the answer", self._redact(describe(error)))
         else:
             self._take(data)
 
@@ -191,7 +191,7 @@ class Answer:
         except TimeoutError:
             self._failed = broken(self.model, "the whole answer took too long (chat.timeout)", retry=False)
         except _BROKEN as error:
-            self._failed = broken(self.model, "the connection broke during the answer", self._redact(repr(error)))
+            self._failed = broken(self.model, "the connection broke during the answer", self._redact(describe(error)))
         except _NONSENSE:
             detail = self._redact(body[:2000].decode("utf-8", "replace"))
             self._failed = broken(self.model, "its server sent something that is no answer", detail)

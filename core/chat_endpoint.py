@@ -122,8 +122,8 @@ def _headers(settings: ChatSettings, base: URL) -> CIMultiDict[str]:
         azure_host = (base.host or "").endswith((".openai.azure.com", ".cognitiveservices.azure.com"))
         if azure:
             headers["api-key"] = settings.api_key
-        # Azure takes a bearer token for one of Entra and refuses the call (microsoft/teams-sdk#1746), while gateways in
-        # front of it may want both (bcgov/mds#3916).
+        # On its own hosts Azure may take the bearer token for one of Entra, so the vendor's client (openai/lib/azure.py)
+        # sends `api-key` alone; gateways in front of it may want both (bcgov/mds#3916).
         if not (azure and azure_host):
             headers["Authorization"] = f"Bearer {settings.api_key}"
     if settings.organization:

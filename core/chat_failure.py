@@ -93,6 +93,11 @@ def broken(model: str, what: str, detail: str = "", *, retry: bool = True, slow:
     return Failed(error, retry=retry, fall_back=True, breaks=True, slow=slow)
 
 
+def describe(error: Exception) -> str:
+    """An error of the connection, for the log. Not its repr: that of some has the headers, and with them the key."""
+    return f"{type(error).__name__}: {error}"
+
+
 def refused_by_status(
     status: int, headers: Mapping[str, str], body: bytes, *, model: str, redact: Redactor, clock: Clock
 ) -> Failed:

@@ -10,27 +10,21 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
 from types import SimpleNamespace, TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import aiohttp
 
 from core.backoff import full_jitter
 from core.breaker import Breakers, Permit
-from core.chat import ChatMessage, Usage
+from core.chat import ChatMessage
 from core.chat_answer import Answer
+from core.chat_call import RESERVED, Call
 from core.chat_endpoint import ChatSettings, Endpoint
-from core.chat_failure import OPTIONAL_FIELDS, Failed, broken, refused_by_status
+from core.chat_failure import Failed, broken, describe, refused_by_status
+from core.chat_record import CallRecord, Outcome, outcome_of
 from core.clock import Clock
-from core.errors import (
-    ChatError,
-    ChatMisconfigured,
-    ChatRateLimited,
-    ChatRefused,
-    ChatUnavailable,
-    ContextTooLong,
-)
+from core.errors import ChatError, ChatMisconfigured, ChatUnavailable, ContextTooLong
 from core.gate import FairGate
 
 __all__ = ["CallRecord", "ChatGPTClient", "ChatSettings", "Outcome"]
@@ -49,63 +43,6 @@ _ERROR_BODY = 64 * 1024
 """Bytes of an error that are read."""
 _MODEL_LIST = 8 * 1024 * 1024
 """Bytes of a list of models that are read; some servers list thousands."""
-_RESERVED = frozenset({"model", "messages", "stream", *OPTIONAL_FIELDS})
-"""Fields of the request that are this client's own; `options` do not replace them."""
-
-Outcome = Literal["answered", "abandoned", "rate_limited", "unavailable", "misconfigured", "refused", "too_long"]
-_OUTCOMES: Mapping[type[ChatError], Outcome] = {
-    ChatRateLimited: "rate_limited",
-    ChatUnavailable: "unavailable",
-    ChatMisconfigured: "misconfigured",
-    ChatRefused: "refused",
-    ContextTooLong: "too_long",
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallRecord:
-    """What one call was, for metrics. Times are in seconds."""
-
-    model: str
-    """The one that answered, or the last one tried."""
-    outcome: Outcome
-    """`abandoned`: cancelled, or left before its end."""
-    waited: float
-    """For a place."""
-    seconds_to_first: float | None
-    """From getting the place to the first text, attempts and fallbacks included. None: there was none."""
-    seconds: float
-    """From getting the place to the end."""
-    usage: Usage | None
-    retries: int
-    """Attempts beyond the first, of all models."""
-
-
-@dataclass(slots=True, kw_only=True)
-class _Call:
-    """One call on its way through models and attempts."""
-
-    endpoint: Endpoint
-    messages: list[dict[str, str]]
-    end_user: str
-    options: dict[str, Any]
-    deadline: float
-    """In the event loop's time."""
-    model: str
-    attempts: int = 0
-    without: frozenset[str] = field(default_factory=frozenset)
-    """Optional fields that are left out."""
-    reused: bool = False
-    """The connection had served another call before."""
-
-    def body(self) -> bytes:
-        body: dict[str, Any] = {"model": self.model, "messages": self.messages, "stream": True}
-        optional: dict[str, Any] = {"stream_options": {"include_usage": True}, "user": self.end_user}
-        if self.endpoint.takes_safety_identifier:
-            optional["safety_identifier"] = self.end_user
-        body |= {name: value for name, value in optional.items() if name not in self.without}
-        body |= self.options
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 class ChatGPTClient:
@@ -210,11 +147,12 @@ class ChatGPTClient:
         first: float | None = None
         outcome: Outcome = "abandoned"
         endpoint = self._endpoint
-        call = _Call(
+        call = Call(
             endpoint=endpoint,
+            breakers=self._breakers,
             messages=[{"role": message.role, "content": message.content} for message in messages],
             end_user=endpoint.pseudonym(end_user),
-            options={name: value for name, value in options.items() if name not in _RESERVED},
+            options={name: value for name, value in options.items() if name not in RESERVED},
             deadline=0.0,
             model=models[0],
             without=endpoint.unwanted,
@@ -232,11 +170,11 @@ class ChatGPTClient:
                     await answer.leave()
         except ChatError as error:
             if answer is None:
-                outcome = _outcome(error)
+                outcome = outcome_of(error)
             raise
         finally:
             if answer is not None:
-                outcome = self._judge(answer)
+                outcome = self._judge(call, answer)
             if self._observe is not None:
                 self._observe(
                     CallRecord(
@@ -250,14 +188,14 @@ class ChatGPTClient:
                     )
                 )
 
-    def _judge(self, answer: Answer) -> Outcome:
+    def _judge(self, call: Call, answer: Answer) -> Outcome:
         """How an answer that had begun ended."""
         if answer.error is None:
             return "answered" if answer.complete else "abandoned"
-        self._breakers.of(answer.model).failed(Permit(probe=False))
-        return _outcome(answer.error)
+        call.breakers.of(answer.model).failed(Permit(probe=False))
+        return outcome_of(answer.error)
 
-    async def _open(self, call: _Call, models: Sequence[str]) -> Answer:
+    async def _open(self, call: Call, models: Sequence[str]) -> Answer:
         """The first answer that any of the models begins. Raises ChatError: that of the model asked for."""
         errors: list[ChatError] = []
         for number, model in enumerate(models):
@@ -274,9 +212,9 @@ class ChatGPTClient:
         error.detail = "; then ".join([error.detail or str(error), *(f"{other}: {other.detail}" for other in others)])
         raise error
 
-    async def _try_model(self, call: _Call, *, last: bool) -> Answer:
+    async def _try_model(self, call: Call, *, last: bool) -> Answer:
         """An answer of `call.model`, after retries if need be. Raises Failed."""
-        breaker = self._breakers.of(call.model)
+        breaker = call.breakers.of(call.model)
         failed: Failed | None = None
         retries = 0
         while True:
@@ -311,7 +249,7 @@ class ChatGPTClient:
         )
         return Failed(error, fall_back=True)
 
-    def _wait(self, call: _Call, failed: Failed, retries: int, *, last: bool) -> float | None:
+    def _wait(self, call: Call, failed: Failed, retries: int, *, last: bool) -> float | None:
         """Seconds until the next attempt with the same model; None: there is none."""
         if not failed.retry or retries >= call.endpoint.settings.retries or (failed.slow and not last):
             return None
@@ -321,7 +259,7 @@ class ChatGPTClient:
         wait = asked + full_jitter(retries)
         return wait if asyncio.get_running_loop().time() + wait < call.deadline else None
 
-    async def _attempt(self, call: _Call) -> Answer:
+    async def _attempt(self, call: Call) -> Answer:
         """Ask once. Raises Failed."""
         call.attempts += 1
         settings = call.endpoint.settings
@@ -343,7 +281,7 @@ class ChatGPTClient:
             raise
         return answer
 
-    async def _post(self, call: _Call, by: float) -> aiohttp.ClientResponse:
+    async def _post(self, call: Call, by: float) -> aiohttp.ClientResponse:
         settings = call.endpoint.settings
         for _ in range(_MOST_STALE + 1):
             call.reused = False
@@ -364,7 +302,7 @@ class ChatGPTClient:
                     break
         raise failed
 
-    async def _refused(self, call: _Call, response: aiohttp.ClientResponse, by: float) -> Failed:
+    async def _refused(self, call: Call, response: aiohttp.ClientResponse, by: float) -> Failed:
         return refused_by_status(
             response.status,
             response.headers,
@@ -376,8 +314,14 @@ class ChatGPTClient:
 
     async def _list_models(self, endpoint: Endpoint) -> frozenset[str]:
         """The models that the server lists; none where it has no list. Raises ChatError if it refuses the key."""
-        call = _Call(
-            endpoint=endpoint, messages=[], end_user="", options={}, deadline=0.0, model=endpoint.settings.model
+        call = Call(
+            endpoint=endpoint,
+            breakers=self._breakers,
+            messages=[],
+            end_user="",
+            options={},
+            deadline=0.0,
+            model=endpoint.settings.model,
         )
         by = asyncio.get_running_loop().time() + endpoint.settings.first_byte_timeout
         try:
@@ -413,19 +357,15 @@ class ChatGPTClient:
 
 
 async def _note_reuse(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    if isinstance(context.trace_request_ctx, _Call):
+    if isinstance(context.trace_request_ctx, Call):
         context.trace_request_ctx.reused = True
 
 
-def _outcome(error: ChatError) -> Outcome:
-    return _OUTCOMES.get(type(error), "unavailable")
-
-
-def _unreachable(call: _Call, error: Exception) -> Failed:
+def _unreachable(call: Call, error: Exception) -> Failed:
     """The meaning of an error of the connection, before there was an answer."""
     endpoint = call.endpoint
     where = endpoint.chat.origin()
-    detail = endpoint.redact(repr(error))
+    detail = endpoint.redact(describe(error))
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return broken(call.model, f"no connection to {where} within {endpoint.settings.connect_timeout:g} s", detail)
     if isinstance(error, TimeoutError):

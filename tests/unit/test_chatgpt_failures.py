@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from core.chat import ChatMessage
 from core.chatgpt import CallRecord, ChatGPTClient, ChatSettings
@@ -438,6 +439,34 @@ async def test_a_key_that_the_server_repeats_is_taken_out(client: ChatGPTClient,
     with pytest.raises(ChatMisconfigured) as caught:
         await client.probe()
     assert "[redacted]" in caught.value.detail
+
+
+async def test_a_proxy_that_refuses_us_learns_and_tells_nothing(hasty: HastyClock) -> None:
+    connects: list[str] = []
+
+    async def refuse(request: web.BaseRequest) -> web.Response:
+        connects.append(request.headers.get("Proxy-Authorization", ""))
+        assert "Authorization" not in request.headers
+        return web.Response(status=407, text="who are you?")
+
+    runner = web.ServerRunner(web.Server(refuse))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    settings = ChatSettings(
+        base_url="https://model.example/v1",
+        api_key=KEY,
+        proxy=f"http://me:pa55word@127.0.0.1:{runner.addresses[0][1]}",
+        retries=0,
+    )
+    async with ChatGPTClient(settings, clock=hasty) as client:
+        with pytest.raises(ChatUnavailable, match="the proxy does not connect") as caught:
+            await ask(client)
+    await runner.cleanup()
+    assert len(connects) == 1
+    assert connects[0].startswith("Basic ")
+    for text in (str(caught.value), repr(caught.value), caught.value.detail):
+        for secret in (KEY, "pa55word", connects[0].removeprefix("Basic ")):
+            assert secret not in text
 
 
 async def test_a_probe_finds_a_model_that_does_not_exist(client: ChatGPTClient, server: OpenAIServer) -> None:

@@ -1,0 +1,44 @@
+"""One call of the model on its way through models and attempts, and the request it sends."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.breaker import Breakers
+from core.chat_endpoint import Endpoint
+from core.chat_failure import OPTIONAL_FIELDS
+
+RESERVED = frozenset({"model", "messages", "stream", *OPTIONAL_FIELDS})
+"""Fields of the request that are this client's own; `options` do not replace them."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """What is asked, of whom, and how far it has come."""
+
+    endpoint: Endpoint
+    breakers: Breakers
+    """Those of the endpoint, also when the settings are replaced meanwhile."""
+    messages: list[dict[str, str]]
+    end_user: str
+    options: dict[str, Any]
+    deadline: float
+    """In the event loop's time."""
+    model: str
+    attempts: int = 0
+    without: frozenset[str] = field(default_factory=frozenset)
+    """Optional fields that are left out."""
+    reused: bool = False
+    """The connection had served another call before."""
+
+    def body(self) -> bytes:
+        """The request, as JSON. A lone surrogate, which UTF-8 cannot hold, becomes a question mark."""
+        body: dict[str, Any] = {"model": self.model, "messages": self.messages, "stream": True}
+        optional: dict[str, Any] = {"stream_options": {"include_usage": True}, "user": self.end_user}
+        if self.endpoint.takes_safety_identifier:
+            optional["safety_identifier"] = self.end_user
+        body |= {name: value for name, value in optional.items() if name not in self.without}
+        body |= self.options
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
