@@ -224,6 +224,46 @@ async def test_it_ends_when_its_owner_is_killed(wait: str) -> None:
     await until(lambda: not alive(pid))
 
 
+def server(**changed: Any) -> subprocess.Popen[str]:
+    """The model's process without anybody that watches it."""
+    weights = bundled_weights()
+    assert weights is not None
+    settings = {
+        "parent": os.getpid(),
+        "model_file": str(weights),
+        "model": "m",
+        "port": 0,
+        "api_key": "k",
+        "context": 512,
+        "slots": 1,
+        "threads": 1,
+        "most_tokens": 8,
+    }
+    command = [sys.executable, "-P", str(local_model._SERVER)]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(settings | changed) + "\n")
+    process.stdin.flush()
+    return process
+
+
+def test_its_process_ends_when_its_input_does() -> None:
+    """Where the kernel does not tell of a parent's death, this does."""
+    with server() as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["address"].startswith("http://127.0.0.1:")
+        process.stdin.close()
+        assert process.wait(30) == 0
+
+
+def test_its_process_does_not_outlive_a_parent_that_died_before_it_looked() -> None:
+    with server(parent=1) as process:
+        assert process.wait(30) == 0
+
+
 async def test_a_broken_file_is_named_and_tried_again(tmp_path: Path) -> None:
     weights = bundled_weights()
     assert weights is not None
