@@ -38,9 +38,9 @@ def sweep(db: sqlite3.Connection, older_than: int, most: int, now: int) -> int:
 def _sweep_turns(db: sqlite3.Connection, older_than: int, most: int) -> int:
     old = db.execute(
         """
-        SELECT id, conversation, generation FROM (SELECT * FROM turn ORDER BY id LIMIT ?)
+        SELECT id, conversation, generation FROM (SELECT * FROM turn ORDER BY id LIMIT ?) AS old
         WHERE ended_at < ? AND state <> 'running'
-          AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.turn = id
+          AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.turn = old.id
                           AND outbox.state IN ('pending', 'sending', 'unknown'))
         LIMIT ?
         """,
