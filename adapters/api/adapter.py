@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
+from typing import NamedTuple
 
 import structlog
 from aiohttp import web
@@ -13,13 +14,13 @@ from adapters.api import chat
 from adapters.api.answers import Answers, ApiReply
 from adapters.api.completions import Completions
 from adapters.api.faults import Refusal, Shape, json_response
-from adapters.api.intake import Intake, authenticate, check_origin
+from adapters.api.headers import authenticate, check_origin
+from adapters.api.intake import Intake
 from adapters.api.openapi import document
 from adapters.api.streams import ClientGone
 from core.account import AccountConfig
 from core.adapter import Adapter, AdapterSpec, Failure, FailureCode, Hosted, Inbox, ReplyChannel, ServesHttp
 from core.host import Host
-from core.keys import Caller
 from core.messages import AccountId, ReplyAddress
 
 LOOK_INTERVAL = 1.0
@@ -28,7 +29,7 @@ LOOK_AT_MOST = 200
 """Answers looked for each time."""
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_log = structlog.get_logger(__name__)
+log = structlog.get_logger(__name__)
 
 
 class Config(AccountConfig):
@@ -39,6 +40,14 @@ class Config(AccountConfig):
     )
 
 
+class _Hosting(NamedTuple):
+    """What there is once the gateway has introduced itself."""
+
+    host: Host
+    intake: Intake
+    completions: Completions
+
+
 class ApiAdapter(Adapter, ServesHttp, Hosted):
     """Serves the API. Requests are answered with 503 while it does not run."""
 
@@ -46,19 +55,15 @@ class ApiAdapter(Adapter, ServesHttp, Hosted):
         self._account = account
         self._config = config
         self._answers = Answers()
-        self._host: Host | None = None
-        self._intake: Intake | None = None
-        self._completions: Completions | None = None
-        self._document: web.Response | None = None
+        self._hosting: _Hosting | None = None
 
     def host(self, host: Host) -> None:
         timeout = self._config.timeout
-        self._host = host
-        self._intake = Intake(self._account, host, self._answers, timeout=timeout)
-        self._completions = Completions(self._account, host, self._intake, timeout=timeout)
+        intake = Intake(self._account, host, self._answers, timeout=timeout)
+        self._hosting = _Hosting(host, intake, Completions(self._account, host, intake, timeout=timeout))
 
     async def run(self, inbox: Inbox) -> None:
-        host, intake = self._hosted()
+        host, intake, _ = self._hosted()
         intake.inbox = inbox
         try:
             while True:
@@ -71,7 +76,7 @@ class ApiAdapter(Adapter, ServesHttp, Hosted):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _, intake = self._hosted()
+        _, intake, _ = self._hosted()
         self._answers.fail_all(
             Failure(
                 code=FailureCode.OVERLOADED,
@@ -102,34 +107,29 @@ class ApiAdapter(Adapter, ServesHttp, Hosted):
         ]
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        caller, intake = self._admit(request)
-        return await chat.chat(request, caller, intake)
+        host, intake, _ = self._hosted()
+        return await chat.chat(request, authenticate(request, host), intake)
 
     async def _chat_stream(self, request: web.Request) -> web.StreamResponse:
-        caller, intake = self._admit(request)
-        return await chat.chat_stream(request, caller, intake)
+        host, intake, _ = self._hosted()
+        return await chat.chat_stream(request, authenticate(request, host), intake)
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
-        caller, _ = self._admit(request)
-        assert self._completions is not None
-        return await self._completions.complete(request, caller)
+        host, _, completions = self._hosted()
+        return await completions.complete(request, authenticate(request, host))
 
     async def _models(self, request: web.Request) -> web.StreamResponse:
-        caller, _ = self._admit(request)
-        assert self._completions is not None
-        return await self._completions.models(request, caller)
+        host, _, completions = self._hosted()
+        authenticate(request, host)
+        return completions.models()
 
     async def _openapi(self, request: web.Request) -> web.StreamResponse:  # noqa: ARG002 - a handler
         return json_response(document())
 
-    def _admit(self, request: web.Request) -> tuple[Caller, Intake]:
-        host, intake = self._hosted()
-        return authenticate(request, host), intake
-
-    def _hosted(self) -> tuple[Host, Intake]:
-        if self._host is None or self._intake is None:
+    def _hosted(self) -> _Hosting:
+        if self._hosting is None:
             raise RuntimeError("host() must be called before the adapter is entered")
-        return self._host, self._intake
+        return self._hosting
 
     def _guarded(self, handler: _Handler, shape: Shape) -> _Handler:
         """`handler`, with every error turned into JSON."""
@@ -139,14 +139,14 @@ class ApiAdapter(Adapter, ServesHttp, Hosted):
                 check_origin(request)
                 return await handler(request)
             except Refusal as refusal:
-                _log.debug("request refused", path=request.path, status=refusal.status, id=refusal.id, why=refusal.code)
+                log.debug("request refused", path=request.path, status=refusal.status, id=refusal.id, why=refusal.code)
                 return refusal.response(shape)
             except ClientGone:
-                _log.debug("client gone", path=request.path)
+                log.debug("client gone", path=request.path)
                 return web.Response(status=499)  # nginx's number for it; nobody reads this
-            except Exception:  # noqa: BLE001 - a fault of ours: the log gets all of it, the caller its id
+            except Exception:
                 fault = Refusal(500, "internal", "Something went wrong inside the gateway.")
-                _log.exception("request failed", path=request.path, id=fault.id)
+                log.exception("request failed", path=request.path, id=fault.id)
                 return fault.response(shape)
 
         return guarded

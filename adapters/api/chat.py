@@ -5,9 +5,11 @@ from __future__ import annotations
 from aiohttp import web
 
 from adapters.api.answers import Answer
-from adapters.api.bodies import ChatBody, read
+from adapters.api.bodies import ChatBody
 from adapters.api.faults import Refusal, Shape, encode, json_response
-from adapters.api.intake import Asked, Intake, Question, idempotency_key, locale
+from adapters.api.headers import idempotency_key, locale
+from adapters.api.intake import Asked, Intake, Question
+from adapters.api.reading import read
 from adapters.api.streams import Growing
 from core.keys import Caller
 

@@ -12,19 +12,24 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import structlog
 from aiohttp import web
 
 from adapters.api.answers import Answer
-from adapters.api.bodies import CompletionBody, read
+from adapters.api.bodies import CompletionBody, refuse_unsupported
 from adapters.api.chat import headers_of, is_reset
 from adapters.api.faults import Refusal, Shape, encode, json_response
-from adapters.api.intake import Intake, Question, idempotency_key, locale, user_id
+from adapters.api.headers import idempotency_key, locale
+from adapters.api.intake import Intake, Question, user_id
+from adapters.api.reading import read
 from adapters.api.streams import ClientGone, Growing
 from core.chat import ChatMessage, ChatStream, Usage
 from core.errors import ChatError
 from core.host import Host
 from core.keys import Caller
 from core.messages import AccountId
+
+log = structlog.get_logger(__name__)
 
 DEFAULT_MODEL = "default"
 """Always means the configured model."""
@@ -39,7 +44,7 @@ class Completions:
         self._intake = intake
         self._timeout = timeout
 
-    async def models(self, request: web.Request, caller: Caller) -> web.StreamResponse:  # noqa: ARG002 - a handler
+    def models(self) -> web.Response:
         """The models a request may name."""
         data = [
             {"id": model, "object": "model", "created": 0, "owned_by": "chatgpt-ms"} for model in self._host.models()
@@ -48,7 +53,7 @@ class Completions:
 
     async def complete(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         """One answer, whole or as a stream."""
-        body = await read(request, CompletionBody)
+        body = await read(request, CompletionBody, refuse_unsupported)
         model = self._model(body)
         key = idempotency_key(request)
         if body.user is not None:
@@ -149,7 +154,9 @@ class Completions:
             ):
                 yield stream
         except ChatError as error:
-            raise Refusal.of_chat(error) from error
+            refusal = Refusal.of_chat(error)
+            log.error("the model gave no answer", id=refusal.id, error=str(error), detail=error.detail)
+            raise refusal from error
         except TimeoutError:
             raise Refusal(504, "timeout", "The model took too long.") from None
 

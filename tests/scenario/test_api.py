@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from adapters.api import ApiReply, Config, bodies, intake
+from adapters.api import ApiReply, Config, intake, reading
 from core.adapter import Failure, FailureCode, IdempotencyKey, Receipt
 from core.errors import (
     ChatMisconfigured,
@@ -222,7 +222,7 @@ async def test_a_refused_message_without_a_reason_does_not_wait_for_ever(
 
 async def test_a_gateway_that_does_not_receive_says_so(gateway: ApiGateway) -> None:
     await gateway.adapter.__aexit__(None, None, None)
-    gateway.adapter._intake.inbox = None  # type: ignore[union-attr]  # hosted by the fixture
+    gateway.adapter._hosted().intake.inbox = None
     status, body, headers = await gateway.post("/chat", ALICE)
     assert (status, body["error"]["code"], headers["Retry-After"]) == (503, "closed", "5")
 
@@ -616,7 +616,7 @@ async def test_a_compressed_body_is_capped_after_unpacking_and_a_broken_one_refu
 async def test_a_body_that_does_not_come_is_not_waited_for(
     gateway: ApiGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "READ_TIMEOUT", 0.05)
+    monkeypatch.setattr(reading, "READ_TIMEOUT", 0.05)
     reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rsplit(":", 1)[1]))
     writer.write(b"POST /chat HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
     answer = (await reader.read()).decode()
