@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import structlog
+from aiohttp.web import AbstractRouteDef, RouteDef
 
 from core.account import AccountConfig
 from core.adapter import Hosted, ReplyChannel, ServesHttp
@@ -20,7 +22,7 @@ from core.clock import Clock, SystemClock
 from core.commands import Commands
 from core.delivery import Delivery
 from core.dispatcher import Dispatcher
-from core.errors import DeliveryError
+from core.errors import ConfigError, DeliveryError, StorageUnavailable
 from core.host import Host
 from core.inbox import Inbox
 from core.journal import Journal
@@ -66,8 +68,12 @@ class App:
         *,
         clock: Clock | None = None,
         open_store: Callable[[Path, Clock], Store] = lambda path, clock: SqliteStore(path, clock=clock),
+        private: bool = False,
     ) -> None:
+        """`private`: for the person at this terminal alone. Stored keys are not asked for, and what waits for other
+        accounts goes on waiting."""
         self.config = config
+        self._private = private
         self._clock = clock or SystemClock()
         self._open_store = open_store
         self._stack = AsyncExitStack()
@@ -140,7 +146,8 @@ class App:
         self._tasks = [asyncio.create_task(one.run(self.inbox.receive)) for one in self.supervisors.values()]
         maintenance = Maintenance(self.store, clock, retention=lambda: self.config.storage.retention)
         self._tasks.append(asyncio.create_task(maintenance.run()))
-        self.dispatcher.resume(recovery)
+        if not self._private:
+            self.dispatcher.resume(recovery)
 
     async def _start_chat(self, stack: AsyncExitStack) -> ChatClient:
         """The client of the configured server, or of the embedded model in a process of its own."""
@@ -180,9 +187,9 @@ class App:
                 supervisor.adapter.host(host)
 
     async def _listen(self, stack: AsyncExitStack) -> None:
-        adapters = [supervisor.adapter for supervisor in self.supervisors.values()]
-        routes = [route for adapter in adapters if isinstance(adapter, ServesHttp) for route in adapter.routes()]
-        self.server = HttpServer(self.config.server, routes, self.keys, ready=self.readiness, metrics=self._metrics)
+        self.server = HttpServer(
+            self.config.server, self._routes(), self.keys, ready=self.readiness, metrics=self._metrics
+        )
         stack.push_async_callback(self.server.close)
         await self.server.start()
         control = Control(
@@ -193,10 +200,28 @@ class App:
             supersede=self.dispatcher.supersede,
             forget=self.sessions.drop,
             keys_changed=self._load_keys,
+            url=self.server.url,
         )
         socket = ControlSocket(control, self.config.storage.path)
         stack.push_async_callback(socket.close)
         await socket.start()
+
+    def _routes(self) -> list[AbstractRouteDef]:
+        """What the accounts serve. Raises ConfigError where two want the same place."""
+        routes: list[AbstractRouteDef] = []
+        owners: dict[tuple[str, str], AccountId] = {}
+        for name, supervisor in self.supervisors.items():
+            if not isinstance(supervisor.adapter, ServesHttp):
+                continue
+            for route in supervisor.adapter.routes():
+                routes.append(route)
+                place = (route.method, route.path) if isinstance(route, RouteDef) else ("", "")
+                other = owners.setdefault(place, name)
+                if other != name and isinstance(route, RouteDef):
+                    raise ConfigError(
+                        f"accounts.{name}: serves {route.path!r}, as the account {other!r} does; turn one of them off"
+                    )
+        return routes
 
     async def _stop_receiving(self) -> None:
         """Refuse what is new, finish what runs, send what is written; then leave the adapters."""
@@ -250,11 +275,13 @@ class App:
         return ready, {"storage": "ok" if self.store.available else "unavailable", "model": model, "accounts": accounts}
 
     async def _metrics(self) -> bytes:
-        self.metrics.figures = await self.store.figures()
+        with contextlib.suppress(StorageUnavailable):  # the rest is the more worth knowing then
+            self.metrics.figures = await self.store.figures()
         return self.metrics.text(workers=self.dispatcher.workers)
 
     async def _load_keys(self) -> None:
-        self.keys.load(await self.store.api_keys())
+        if not self._private:
+            self.keys.load(await self.store.api_keys())
 
     def _account(self, account: AccountId) -> AccountConfig:
         return self.config.accounts[account]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import sys
@@ -61,6 +62,12 @@ def cli(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None and error.errno not in (errno.ENOSPC, errno.EIO):
+            raise
+        place = "the output" if error.filename is None else repr(os.fsdecode(error.filename))
+        click.echo(f"chatgpt-ms: {place}: {error.strerror}", err=True)
+        return 1
     return result if isinstance(result, int) else 0
 
 

@@ -55,8 +55,9 @@ class Control:
         supersede: Callable[[ConversationKey, tuple[InboxRow, ...]], None] = lambda *_: None,
         forget: Callable[[ConversationKey], None] = lambda _: None,
         keys_changed: Callable[[], Awaitable[None]] | None = None,
+        url: str = "",
     ) -> None:
-        """The callables tell a running gateway what changed."""
+        """The callables tell a running gateway what changed; `url` is where it serves HTTP."""
         self._journal = journal
         self._archive = archive
         self._clock = clock
@@ -64,6 +65,7 @@ class Control:
         self._supersede = supersede
         self._forget = forget
         self._keys_changed = keys_changed
+        self._url = url
         self._commands: dict[str, Callable[..., Awaitable[Any]]] = {
             "sessions.list": self.sessions_list,
             "sessions.show": self.sessions_show,
@@ -76,6 +78,7 @@ class Control:
             "deadletters.retry": self.deadletters_retry,
             "trace": self.trace,
             "backup": self.backup,
+            "where": self.where,
         }
 
     async def call(self, command: str, arguments: dict[str, Any]) -> Any:
@@ -147,6 +150,9 @@ class Control:
     async def backup(self, target: str) -> dict[str, Any]:
         size = await self._archive.backup(Path(target))
         return {"backup": target, "bytes": size}
+
+    async def where(self) -> dict[str, Any]:
+        return {"url": self._url}
 
     async def _tell_keys_changed(self) -> None:
         if self._keys_changed is not None:

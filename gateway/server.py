@@ -88,8 +88,9 @@ class HttpServer:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """A page of another site that points its own name at this machine gets nothing (DNS rebinding)."""
-        if self._names is not None and _hostname(request.host) not in self._names:
-            message = f"this server is not known as {request.host!r}; add the name to server.allowed_hosts"
+        host = request.headers.get("Host", "")  # request.host would look a missing one up, and block meanwhile
+        if self._names is not None and _hostname(host) not in self._names:
+            message = f"this server is not known as {host[:100]!r}; add the name to server.allowed_hosts"
             return _problem(421, "unknown_host", message)
         try:
             return await handler(request)
