@@ -132,7 +132,11 @@ class CanStream(ABC):
 
     @abstractmethod
     def stream(self, *, key: IdempotencyKey) -> AbstractAsyncContextManager[StreamSink]:
-        """Open a growing message. Leaving ends it as complete; leaving by an exception ends it as broken off."""
+        """Open a growing message. Leaving ends it as complete; leaving by an exception ends it as broken off.
+
+        `key` is that of the reply's first part. After a stream that broke off the whole text is sent with it, and has
+        to be shown; where the platform would take that for a repetition, give the stream a key made from this one.
+        """
 
 
 class CanType(ABC):

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import structlog
+
 from core.adapter import CanAttach, OutboundFile, ReplyChannel
 from core.archive import Archive, StoredTurn
 from core.clock import Clock
+from core.delivery import SEND_TIMEOUT
+from core.errors import DeliveryError
 from core.journal import InboxRow, Journal, Outcome, Turn, TurnState
 from core.messages import ConversationKey
 from core.sessions import SessionManager
 from core.texts import Language, language_of, say
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +169,13 @@ class Commands:
             file = OutboundFile(
                 name=f"conversation-{self._clock.now():%Y-%m-%d}.md", media_type="text/markdown", content=text.encode()
             )
-            await reply.attach(file, key=turn.part_key(99))
-            return say("export_attached", language)
+            try:
+                async with asyncio.timeout(SEND_TIMEOUT):
+                    await reply.attach(file, key=turn.part_key(99))
+            except (DeliveryError, TimeoutError) as error:
+                log.warning("a conversation could not be exported as a file", error=str(error))
+            else:
+                return say("export_attached", language)
         return text
 
     def _as_markdown(self, turns: Sequence[StoredTurn], language: Language) -> str:
@@ -180,6 +192,7 @@ class Commands:
             return say("forget_ask", language)
         await self._renew(turn, running)
         count = await self._journal.forget(turn.conversation)
+        self._sessions.drop(turn.conversation)
         return say("forget_done", language, count=count)
 
     def _help(self, language: Language) -> str:

@@ -6,15 +6,15 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
 import structlog
 
 from core.account import Ambiguous
-from core.adapter import CanEdit, CanFail, CanFind, Failure, FailureCode, Keyed, ReplyChannel
+from core.adapter import CanEdit, CanFail, CanFind, Failure, FailureCode, IdempotencyKey, Keyed, ReplyChannel
 from core.clock import Clock
 from core.errors import (
     DeliveryError,
@@ -24,7 +24,7 @@ from core.errors import (
     StorageUnavailable,
     TargetGone,
 )
-from core.journal import Journal, OutboxPart, OutboxState
+from core.journal import Journal, OutboxPart, OutboxState, PartId
 from core.markdown.dialect import plain_markdown
 from core.markdown.split import split
 from core.messages import AccountId, MessageId
@@ -50,11 +50,10 @@ _MARK_ROOM = 40
 def parts_of(reply: ReplyChannel, text: str) -> tuple[str, ...]:
     """`text` in pieces that each fit one message of this channel, the mark that it may be repeated included."""
     limits = replace(reply.limits, max_length=max(1, reply.limits.max_length - _MARK_ROOM))
-    if reply.dialect is None:
-        if limits.count(text) <= limits.max_length:
-            return (text,)
-        return tuple(split(text, plain_markdown(limits)))
-    return tuple(split(text, replace(reply.dialect, limits=limits)))
+    if reply.dialect is None and limits.count(text) <= limits.max_length:
+        return (text,) if text.strip() else ()
+    dialect = plain_markdown(limits) if reply.dialect is None else replace(reply.dialect, limits=limits)
+    return tuple(split(text, dialect))
 
 
 def failure_json(failure: Failure) -> str:
@@ -73,6 +72,25 @@ def failure_from(text: str) -> Failure:
     )
 
 
+@dataclass(slots=True)
+class _Attempt:
+    """One attempt to bring a part to the platform, and what is known about it if it fails."""
+
+    part: OutboxPart
+    in_doubt: bool = field(init=False)
+    """Whether this call or an earlier one may have taken effect. A doubt once had is kept: the part stays `unknown`."""
+    sending_at: datetime | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.in_doubt = self.part.state in (OutboxState.SENDING, OutboxState.UNKNOWN)
+        self.sending_at = self.part.sending_at
+
+
+def repeatable(reply: ReplyChannel) -> bool:
+    """Whether the same key is the same message for ever: such a channel needs no record before each call."""
+    return isinstance(reply, Keyed) and timedelta.max == reply.KEY_LIFETIME
+
+
 class Delivery:
     """Sends the parts of one reply, one after the other."""
 
@@ -80,26 +98,36 @@ class Delivery:
         self._journal = journal
         self._clock = clock
         self._ambiguous = ambiguous
+        self._under_way: set[PartId] = set()
 
     async def deliver(self, reply: ReplyChannel, parts: Sequence[OutboxPart]) -> bool:
-        """Send each part until it arrived or is a dead letter, which ends the reply. False if one is."""
-        for part in parts:
-            if not await self._deliver(reply, part):
-                return False
+        """Send each part until it arrived or is a dead letter, which ends the reply. False if one is.
+
+        Parts that are on their way already stay with whoever sends them.
+        """
+        mine = [part for part in parts if part.id not in self._under_way]
+        self._under_way.update(part.id for part in mine)
+        try:
+            for part in mine:
+                if not await self._deliver(reply, part):
+                    return False
+        finally:
+            self._under_way.difference_update(part.id for part in mine)
         return True
 
     async def _deliver(self, reply: ReplyChannel, part: OutboxPart) -> bool:
         while True:
             await self._clock.sleep((part.next_at - self._clock.now()).total_seconds())
-            state, pause = OutboxState.PENDING, RETRY_AFTER[min(part.attempts, len(RETRY_AFTER) - 1)]
+            attempt = _Attempt(part)
+            pause = RETRY_AFTER[min(part.attempts, len(RETRY_AFTER) - 1)]
             try:
-                message = await self._attempt(reply, part)
+                message = await self._attempt(reply, attempt)
             except RateLimited as error:
                 reason, pause = str(error), max(pause, min(error.retry_after, RETRY_AFTER[-1]))
             except DeliveryUnavailable as error:
                 reason = str(error)
             except (DeliveryUncertain, TimeoutError) as error:
-                reason, state = str(error) or "no answer in time", OutboxState.UNKNOWN
+                reason, attempt.in_doubt = str(error) or "no answer in time", True
             except DeliveryError as error:
                 return await self._bury(part, str(error))
             except StorageUnavailable as error:
@@ -108,7 +136,7 @@ class Delivery:
                 continue
             except Exception as error:
                 log.exception("sending a reply failed", key=part.key)
-                reason, state = f"{type(error).__name__}: {error}", OutboxState.UNKNOWN
+                reason, attempt.in_doubt = f"{type(error).__name__}: {error}", True
             else:
                 await until_stored(partial(self._journal.sent, part, message), self._clock)
                 return True
@@ -116,10 +144,12 @@ class Delivery:
                 return await self._bury(part, f"gave up after {part.attempts + 1} attempts: {reason}")
             log.warning("a reply is tried again", key=part.key, seconds=pause, reason=reason)
             until = self._clock.now() + timedelta(seconds=pause)
+            state = OutboxState.UNKNOWN if attempt.in_doubt else OutboxState.PENDING
             write = partial(self._journal.postpone, part, until, reason, state=state)
-            part = await until_stored(write, self._clock)
+            part = replace(await until_stored(write, self._clock), sending_at=attempt.sending_at)
 
-    async def _attempt(self, reply: ReplyChannel, part: OutboxPart) -> MessageId | None:
+    async def _attempt(self, reply: ReplyChannel, attempt: _Attempt) -> MessageId | None:
+        part = attempt.part
         if part.failure and isinstance(reply, CanFail):
             await _call(reply.fail(failure_from(part.failure), key=part.key))
             return None
@@ -130,23 +160,23 @@ class Delivery:
                 log.info("a preview is gone; its text is sent anew", error=str(error))
             else:
                 return part.edits
+        if repeatable(reply):
+            return await _call(reply.send(part.text, key=part.key))
         text = part.text
-        lasting = isinstance(reply, Keyed) and timedelta.max == reply.KEY_LIFETIME
-        if part.state in (OutboxState.SENDING, OutboxState.UNKNOWN) and not lasting:
+        if attempt.in_doubt:
             found, text = await self._settle(reply, part)
             if found is not None:
                 return found
-        if not lasting:
-            await self._journal.sending(part)
+        await self._journal.sending(part)
+        attempt.sending_at = self._clock.now()
         return await _call(reply.send(text, key=part.key))
 
     async def _settle(self, reply: ReplyChannel, part: OutboxPart) -> tuple[MessageId | None, str]:
         """An earlier call may have taken effect: find its message, or decide what to send now."""
-        since = part.sending_at or part.created_at
-        if isinstance(reply, Keyed) and self._clock.now() - since < reply.KEY_LIFETIME:
+        if isinstance(reply, Keyed) and self._clock.now() - part.created_at < reply.KEY_LIFETIME:
             return None, part.text
         if isinstance(reply, CanFind):
-            settled_at = since + timedelta(seconds=SEND_TIMEOUT + 5)
+            settled_at = (part.sending_at or part.created_at) + timedelta(seconds=SEND_TIMEOUT + 5)
             await self._clock.sleep((settled_at - self._clock.now()).total_seconds())
             return await _call(reply.find(part.key)), part.text
         match self._ambiguous(part.account):
@@ -162,6 +192,20 @@ class Delivery:
         log.error("a reply cannot be delivered", key=part.key, account=part.account, reason=reason)
         await until_stored(partial(self._journal.bury, part, reason), self._clock)
         return False
+
+
+async def tell(reply: ReplyChannel, failure: Failure, *, key: IdempotencyKey) -> None:
+    """Show a failure once, as well as it goes: of a message that is not in the journal, or no longer."""
+    try:
+        async with asyncio.timeout(SEND_TIMEOUT):
+            if isinstance(reply, CanFail):
+                await reply.fail(failure, key=key)
+            else:
+                await reply.send(failure.text, key=key)
+    except (DeliveryError, TimeoutError) as error:
+        log.info("a failure could not be told", id=failure.id, error=str(error))
+    except Exception:
+        log.exception("telling of a failure failed", id=failure.id)
 
 
 async def until_stored(write: Callable[[], Awaitable[T]], clock: Clock) -> T:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
@@ -20,9 +20,9 @@ import structlog
 from core.adapter import CanFail, Failure, FailureCode, IdempotencyKey, ReplyChannel
 from core.clock import Clock
 from core.commands import Commands
-from core.delivery import SEND_TIMEOUT, Delivery, parts_of, until_stored
+from core.delivery import Delivery, failure_json, parts_of, tell, until_stored
 from core.errors import DeliveryError
-from core.journal import InboxId, InboxRow, Journal, Outcome, Recovery, Turn, TurnState
+from core.journal import InboxId, InboxRow, Journal, OutboxPart, Outcome, Recovery, Turn, TurnState
 from core.messages import AccountId, ConversationKey, ReplyAddress
 from core.responder import Responder
 from core.stopper import Stop, Stopped, Stopper
@@ -51,8 +51,9 @@ class _Worker:
 
     task: asyncio.Task[None] | None = None
     woken: bool = False
-    stopper: Stopper | None = None
-    """Of the turn that runs."""
+    answering: bool = False
+    stopper: Stopper = field(default_factory=Stopper)
+    """Of the turn that runs, or is about to be begun: what ends it may come while the journal still looks for it."""
 
 
 class Dispatcher:
@@ -79,6 +80,8 @@ class Dispatcher:
         self._reply = reply
         self._workers: dict[ConversationKey, _Worker] = {}
         self._errands: set[asyncio.Task[None]] = set()
+        self._commanded: dict[ConversationKey, set[asyncio.Event]] = {}
+        # commands that are not carried out yet: no turn begins before them, or /new would end what was asked after it
         self._draining = False
 
     async def __aenter__(self) -> Self:
@@ -95,10 +98,10 @@ class Dispatcher:
 
     def resume(self, recovery: Recovery) -> None:
         """Take up what an earlier process left."""
-        for conversation in recovery.conversations:
-            self.wake(conversation)
         for inbox, conversation in recovery.commands:
             self.wake_command(inbox, conversation)
+        for conversation in recovery.conversations:
+            self.wake(conversation)
 
     def wake(self, conversation: ConversationKey) -> None:
         """There is work for this conversation in the journal."""
@@ -110,26 +113,25 @@ class Dispatcher:
             worker.task = asyncio.create_task(self._work(conversation, worker))
             return
         worker.woken = True
-        if self.settings.busy == "interrupt" and worker.stopper is not None:
+        if self.settings.busy == "interrupt":
             worker.stopper.stop(Stop.INTERRUPT)
 
     def wake_command(self, inbox: InboxId, conversation: ConversationKey) -> None:
         """A chat command was accepted: it is carried out now, beside whatever runs."""
         if not self._draining:
-            self._errand(self._carry_out(inbox, conversation))
+            done = asyncio.Event()
+            self._commanded.setdefault(conversation, set()).add(done)
+            self._errand(self._carry_out(inbox, conversation, done))
 
     def stop(self, conversation: ConversationKey) -> bool:
         """End the running turn with what it has shown; False if none runs."""
         worker = self._workers.get(conversation)
-        if worker is None or worker.stopper is None:
-            return False
-        worker.stopper.stop(Stop.PERSON)
-        return True
+        return worker is not None and worker.answering and worker.stopper.stop(Stop.PERSON)
 
     def supersede(self, conversation: ConversationKey, waiting: Sequence[InboxRow]) -> None:
         """End the running turn without history; tell those who wait for an answer to `waiting` that none will come."""
         worker = self._workers.get(conversation)
-        if worker is not None and worker.stopper is not None:
+        if worker is not None:
             worker.stopper.stop(Stop.SUPERSEDED)
         for row in waiting:
             self._errand(self._dismiss(row))
@@ -139,19 +141,18 @@ class Dispatcher:
         message = row.message
         try:
             reply = self._reply(message.account, message.reply_to)
-            if isinstance(reply, CanFail):
-                id = secrets.token_hex(4)
-                text = say("superseded", language_of(message))
-                failure = Failure(code=FailureCode.SUPERSEDED, text=text, id=id)
-                async with asyncio.timeout(SEND_TIMEOUT):
-                    await reply.fail(failure, key=IdempotencyKey(f"dismissed-{id}"))
-        except (DeliveryError, TimeoutError) as error:
+        except DeliveryError as error:
             log.info("nobody could be told of a dropped message", error=str(error))
+            return
+        if isinstance(reply, CanFail):
+            id = secrets.token_hex(4)
+            failure = Failure(code=FailureCode.SUPERSEDED, text=say("superseded", language_of(message)), id=id)
+            await tell(reply, failure, key=IdempotencyKey(f"dismissed-{id}"))
 
     def busy(self, conversation: ConversationKey) -> bool:
         """Whether a turn of this conversation runs."""
         worker = self._workers.get(conversation)
-        return worker is not None and worker.stopper is not None
+        return worker is not None and worker.answering
 
     @property
     def workers(self) -> int:
@@ -164,8 +165,7 @@ class Dispatcher:
         if await self._all_gone(turns):
             return True
         for worker in self._workers.values():
-            if worker.stopper is not None:
-                worker.stopper.stop(Stop.SHUTDOWN)
+            worker.stopper.stop(Stop.SHUTDOWN)
         return await self._all_gone(outbox)
 
     async def _all_gone(self, seconds: float) -> bool:
@@ -179,9 +179,13 @@ class Dispatcher:
         """The life of a worker: what an earlier process left unsent, then turn after turn."""
         structlog.contextvars.bind_contextvars(conversation=str(conversation))
         try:
+            await self._commands_done(conversation)
             await self._send_unsent(conversation)
-            while not self._draining:
-                worker.woken = False
+            while True:
+                await self._commands_done(conversation)
+                if self._draining:
+                    return
+                worker.woken, worker.stopper = False, Stopper()
                 turn = await self._begin(conversation)
                 if turn is not None:
                     await self._run(turn, worker)
@@ -198,7 +202,8 @@ class Dispatcher:
             reply_parts = [part for part in parts if part.turn == turn]
             try:
                 reply = self._reply(reply_parts[0].account, reply_parts[0].reply_to)
-            except DeliveryError as error:
+            except Exception as error:
+                log.error("a reply has no way back", turn=turn, exc_info=not isinstance(error, DeliveryError))
                 await until_stored(partial(self._journal.bury, reply_parts[0], str(error)), self._clock)
             else:
                 await self._delivery.deliver(reply, reply_parts)
@@ -210,7 +215,8 @@ class Dispatcher:
         return await until_stored(begin, self._clock)
 
     async def _run(self, turn: Turn, worker: _Worker) -> None:
-        worker.stopper = Stopper()
+        worker.answering = True
+        reply: ReplyChannel | None = None
         try:
             reply = self._reply(turn.last.account, turn.last.reply_to)
             await self._responder.answer(turn, reply, worker.stopper)
@@ -218,32 +224,58 @@ class Dispatcher:
             if stopped.why is Stop.INTERRUPT:
                 await until_stored(partial(self._journal.release, turn), self._clock)
         except Exception as error:
-            log.exception("a turn failed", turn=turn.id)
-            await self._fail(turn, error)
+            log.error("a turn failed", turn=turn.id, exc_info=not isinstance(error, DeliveryError), error=repr(error))
+            await self._fail(turn, reply, error)
+            await self._send_unsent(turn.conversation)  # what was committed before the mistake, or the notice
         finally:
-            worker.stopper = None
+            worker.answering = False
 
-    async def _fail(self, turn: Turn, error: Exception) -> None:
-        """A mistake of the program must not take the conversation along: the message becomes a dead letter."""
-        outcome = Outcome(state=TurnState.FAILED, error=f"{type(error).__name__}: {error}", dead=True)
-        await until_stored(partial(self._journal.finish, turn, outcome), self._clock)
+    async def _fail(self, turn: Turn, reply: ReplyChannel | None, error: Exception) -> Sequence[OutboxPart]:
+        """A mistake must not take the conversation along: the person is told, or, without a way back, it is listed."""
+        id = secrets.token_hex(4)
+        failure = Failure(code=FailureCode.INTERNAL, text=say("internal", language_of(turn.last), id=id), id=id)
+        outcome = Outcome(
+            state=TurnState.FAILED,
+            parts=() if reply is None else parts_of(reply, failure.text),
+            error=f"{id} {type(error).__name__}: {error}",
+            failure=failure_json(failure),
+            dead=reply is None,
+        )
+        return await until_stored(partial(self._journal.finish, turn, outcome), self._clock)
 
-    async def _carry_out(self, inbox: InboxId, conversation: ConversationKey) -> None:
+    async def _commands_done(self, conversation: ConversationKey) -> None:
+        while commands := self._commanded.get(conversation):
+            await next(iter(commands)).wait()
+
+    async def _carry_out(self, inbox: InboxId, conversation: ConversationKey, done: asyncio.Event) -> None:
         structlog.contextvars.bind_contextvars(conversation=str(conversation))
+        try:
+            reply, parts = await self._commanded_reply(inbox)
+        finally:
+            done.set()
+            self._commanded[conversation].discard(done)
+            if not self._commanded[conversation]:
+                del self._commanded[conversation]
+        if reply is not None:
+            await self._delivery.deliver(reply, parts)
+
+    async def _commanded_reply(self, inbox: InboxId) -> tuple[ReplyChannel | None, Sequence[OutboxPart]]:
+        """Carry a command out and commit that; what is to be shown of it, and where."""
         turn = await until_stored(partial(self._journal.begin_command, inbox), self._clock)
         if turn is None:
-            return
+            return None, ()
+        reply: ReplyChannel | None = None
         try:
             reply = self._reply(turn.last.account, turn.last.reply_to)
             outcome = await self._commands.run(turn, reply, self)
-            text = "\n\n".join(outcome.parts)
+            parts = parts_of(reply, "\n\n".join(outcome.parts))
         except Exception as error:
-            log.exception("a command failed", turn=turn.id)
-            await self._fail(turn, error)
-        else:
-            done = Outcome(state=outcome.state, parts=parts_of(reply, text))
-            parts = await until_stored(partial(self._journal.finish, turn, done), self._clock)
-            await self._delivery.deliver(reply, parts)
+            log.error(
+                "a command failed", turn=turn.id, exc_info=not isinstance(error, DeliveryError), error=repr(error)
+            )
+            return reply, await self._fail(turn, reply, error)
+        finish = partial(self._journal.finish, turn, Outcome(state=outcome.state, parts=parts))
+        return reply, await until_stored(finish, self._clock)
 
     def _errand(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -20,9 +20,9 @@ from core.account import AccountConfig
 from core.adapter import CanFail, Failure, FailureCode, IdempotencyKey, Receipt, ReplyChannel
 from core.clock import Clock
 from core.commands import parse_command
-from core.delivery import SEND_TIMEOUT
+from core.delivery import tell
 from core.dispatcher import Dispatcher
-from core.errors import DeliveryError
+from core.errors import DeliveryError, StorageUnavailable
 from core.journal import Accepted, Bound, Journal, Quota
 from core.limits import Rates
 from core.messages import AccountId, ConversationKey, InboundMessage, ReplyAddress, Scope
@@ -37,6 +37,13 @@ _NOTICES = 1_000
 """Notices on their way at once; more are not sent."""
 
 _REMEMBERED = 10_000
+
+_COMMIT_TIMEOUT = 2.0
+"""Seconds; what takes longer is not acknowledged, so that the platform delivers again."""
+
+
+_NOTHING_NEW = Quota(queued=0)
+"""For a sender over the rate: the store still knows a redelivery, and takes nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +92,7 @@ class Inbox:
         self._reply = reply
         self._closed = False
         self._notices: set[asyncio.Task[None]] = set()
+        self._commits: set[asyncio.Task[Receipt]] = set()
         self._noticed: OrderedDict[tuple[str, FailureCode], float] = OrderedDict()
 
     async def __aenter__(self) -> Self:
@@ -96,7 +104,7 @@ class Inbox:
         self.close()
         for task in self._notices:
             task.cancel()
-        await asyncio.gather(*self._notices, return_exceptions=True)
+        await asyncio.gather(*self._notices, *self._commits, return_exceptions=True)
 
     def close(self) -> None:
         """Admit nothing more."""
@@ -114,6 +122,8 @@ class Inbox:
         if not message.text.strip() and not message.attachments:
             return Receipt.IGNORED
         if not _allowed(message, account):
+            if not message.is_direct and not message.mentions_bot:
+                return Receipt.IGNORED  # people talking among themselves, where the bot has nothing to say
             return self._refuse(message, seen, FailureCode.NOT_ALLOWED, "not_allowed", person=message.sender.id)
         if self._clock.now() - message.sent_at > self.settings.oldest:
             log.info("a message is too old to be answered", message=message.id, sent_at=str(message.sent_at))
@@ -121,20 +131,28 @@ class Inbox:
         limit = self.settings.max_input_chars
         if len(message.text) > limit:
             return self._refuse(message, seen, FailureCode.TOO_LONG, "too_long", length=len(message.text), limit=limit)
-        person = f"{message.account}/{message.sender.id}"
-        if (wait := self._rates.take(person)) is not None:
-            if await self._journal.reached(message.account, message.event) is not None:
-                return Receipt.DUPLICATE
-            return self._refuse(
-                message, seen, FailureCode.RATE_LIMITED, "rate_limited", retry_after=wait, seconds=max(1, round(wait))
-            )
-        return await self._accept(message, account, seen, person)
+        commit = asyncio.create_task(self._commit(message, account, seen))
+        self._commits.add(commit)
+        commit.add_done_callback(self._commits.discard)
+        try:
+            async with asyncio.timeout(_COMMIT_TIMEOUT):
+                return await asyncio.shield(commit)  # whoever goes away: what is stored is also begun
+        except TimeoutError:
+            raise StorageUnavailable(f"storage: a message was not stored within {_COMMIT_TIMEOUT:g} s") from None
 
-    async def _accept(self, message: InboundMessage, account: AccountConfig, seen: Seen, person: str) -> Receipt:
+    async def _commit(self, message: InboundMessage, account: AccountConfig, seen: Seen) -> Receipt:
         conversation = ConversationKey.of(message, account.scope or self.settings.scope)
         command = parse_command(message.text)
         bypasses = command is not None and command.bypasses
-        accepted = await self._journal.accept(message, conversation, self.settings.quota, command=bypasses)
+        person = f"{message.account}/{message.sender.id}"
+        wait = self._rates.take(person)
+        quota = self.settings.quota if wait is None else _NOTHING_NEW
+        try:
+            accepted = await self._journal.accept(message, conversation, quota, command=bypasses and wait is None)
+        except StorageUnavailable:
+            if wait is None:
+                self._rates.give_back(person)
+            raise
         match accepted.receipt:
             case Receipt.ACCEPTED:
                 seen.accepted += 1
@@ -145,10 +163,17 @@ class Inbox:
                     self._dispatcher.wake(conversation)
             case Receipt.DUPLICATE:
                 seen.duplicates += 1
-                self._rates.give_back(person)
+                if wait is None:
+                    self._rates.give_back(person)
+            case _ if wait is not None:
+                seconds = max(1, round(wait))
+                notice = "rate_limited"
+                self._refuse(message, seen, FailureCode.RATE_LIMITED, notice, retry_after=wait, seconds=seconds)
+                return Receipt.REFUSED
             case Receipt.REFUSED:
                 self._explain(message, seen, accepted)
             case _:
+                self._rates.give_back(person)  # the platform will deliver it again
                 log.warning("overloaded, a message was not accepted", bound=accepted.bound)
         return accepted.receipt
 
@@ -180,11 +205,15 @@ class Inbox:
         id = secrets.token_hex(4)
         text = say(notice, language_of(message), **values)
         log.info("refused", why=notice, account=message.account, person=message.sender.id, id=id)
-        reply = self._reply(message.account, message.reply_to)
+        try:
+            reply = self._reply(message.account, message.reply_to)
+        except DeliveryError as error:
+            log.info("a refusal could not be told", error=str(error))
+            return Receipt.REFUSED
         due = isinstance(reply, CanFail) or self._notice_due(message, code)
         if due and len(self._notices) < _NOTICES:
             failure = Failure(code=code, text=text, id=id, retry_after=retry_after)
-            task = asyncio.create_task(_tell(reply, failure))
+            task = asyncio.create_task(tell(reply, failure, key=IdempotencyKey(f"refused-{id}")))
             self._notices.add(task)
             task.add_done_callback(self._notices.discard)
         return Receipt.REFUSED
@@ -197,19 +226,6 @@ class Inbox:
         if len(self._noticed) > _REMEMBERED:
             self._noticed.popitem(last=False)
         return due
-
-
-async def _tell(reply: ReplyChannel, failure: Failure) -> None:
-    """A refusal is told once, as well as it goes: the message itself was not accepted."""
-    key = IdempotencyKey(f"refused-{failure.id}")
-    try:
-        async with asyncio.timeout(SEND_TIMEOUT):
-            if isinstance(reply, CanFail):
-                await reply.fail(failure, key=key)
-            else:
-                await reply.send(failure.text, key=key)
-    except (DeliveryError, TimeoutError) as error:
-        log.info("a refusal could not be told", error=str(error))
 
 
 def _addressed(message: InboundMessage, account: AccountConfig) -> bool:

@@ -283,7 +283,7 @@ class Journal(Protocol):
         ...
 
     async def release(self, turn: Turn) -> None:
-        """Put a turn back that has shown nothing: its messages wait again (an interrupted or drained turn)."""
+        """Put a turn back that has shown nothing: its messages wait again (an interrupted turn)."""
         ...
 
     async def preview(self, turn: Turn, message: MessageId) -> None:

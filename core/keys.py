@@ -30,9 +30,13 @@ class Caller:
     scopes: frozenset[str]
 
 
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")  # headers may hold bytes that are no UTF-8: no key, and no error
+
+
 def digest(secret: str) -> bytes:
     """SHA-256 of a key. Keys are random, so a slow hash would protect nothing."""
-    return hashlib.sha256(secret.encode()).digest()
+    return hashlib.sha256(_bytes(secret)).digest()
 
 
 def proof(secret: str, purpose: str) -> str:
@@ -91,7 +95,7 @@ class KeyRing:
 
     def prover(self, shown: str, purpose: str) -> Caller | None:
         """Who holds the key that `proof` was made with; None if nobody does, or the key was revoked since."""
-        given = shown.encode()
+        given = _bytes(shown)
         for ring in (self._configured, self._stored):
             for known, caller in ring.items():
                 expected = hmac.new(known, purpose.encode(), hashlib.sha256).hexdigest()

@@ -104,9 +104,7 @@ class ConversationKey:
 
     def __post_init__(self) -> None:
         parts = (("u", self.user), ("c", self.channel), ("t", self.thread))
-        text = quote(self.account, safe="") + "".join(
-            f"/{tag}:{quote(part, safe='')}" for tag, part in parts if part is not None
-        )
+        text = _quote(self.account) + "".join(f"/{tag}:{_quote(part)}" for tag, part in parts if part is not None)
         object.__setattr__(self, "_text", text)
 
     def __str__(self) -> str:
@@ -134,9 +132,9 @@ class ConversationKey:
             tag, separator, value = item.partition(":")
             if not separator or tag not in ("u", "c", "t") or tag in parts:
                 raise ValueError(f"not a conversation key: {text!r}")
-            parts[tag] = unquote(value)
+            parts[tag] = _unquote(value)
         key = cls(
-            AccountId(unquote(account)),
+            AccountId(_unquote(account)),
             user=UserId(parts["u"]) if "u" in parts else None,
             channel=ChannelId(parts["c"]) if "c" in parts else None,
             thread=ThreadId(parts["t"]) if "t" in parts else None,
@@ -144,3 +142,11 @@ class ConversationKey:
         if not account or str(key) != text:
             raise ValueError(f"not a conversation key: {text!r}")
         return key
+
+
+def _quote(part: str) -> str:
+    return quote(part, safe="", errors="surrogatepass")  # JSON may bring half a surrogate pair; it is an id like others
+
+
+def _unquote(text: str) -> str:
+    return unquote(text, errors="surrogatepass")

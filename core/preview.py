@@ -7,18 +7,21 @@ show is shown then.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from enum import Enum
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 import structlog
 
-from core.adapter import CanEdit, CanFail, CanFind, CanStream, CanType, IdempotencyKey, ReplyChannel, StreamSink
+from core.adapter import CanEdit, CanFail, CanFind, CanStream, CanType, IdempotencyKey, Keyed, ReplyChannel, StreamSink
 from core.clock import Clock
-from core.delivery import parts_of
+from core.delivery import parts_of, repeatable, until_stored
 from core.errors import DeliveryError, DeliveryUncertain, RateLimited, StorageUnavailable
-from core.journal import Journal, OutboxPart, Turn
+from core.journal import Journal, OutboxPart, OutboxState, Turn
 from core.messages import MessageId
 
 log = structlog.get_logger(__name__)
@@ -50,23 +53,30 @@ class Preview:
         self._turn = turn
         self._journal = journal
         self._clock = clock
-        self._tasks: list[asyncio.Task[None]] = []
+        self._typing: asyncio.Task[None] | None = None
+        self._show: asyncio.Task[_Shown] | None = None
 
     async def __aenter__(self) -> Self:
         if isinstance(self._reply, CanType):
-            self._tasks.append(asyncio.create_task(self._keep_typing(self._reply)))
+            self._typing = asyncio.create_task(self._keep_typing(self._reply))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._tasks:
+        if kind is not None and issubclass(kind, Exception):
+            await self.settle()  # the turn will run again: it has to know what is shown
+        tasks = [task for task in (self._typing, self._show) if task is not None]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def add(self, piece: str) -> None:
         """The next piece of the answer. Never waits: what the platform cannot take yet is shown later."""
+
+    async def settle(self) -> None:
+        """Show nothing new, and wait for a call that is under way: what is committed next has to know its message."""
+        self._stop_typing()
 
     async def complete(self, text: str, parts: Sequence[OutboxPart]) -> Sequence[OutboxPart]:
         """`text` is committed as `parts`: show the end of it; returns the parts that are still to be delivered."""
@@ -86,14 +96,24 @@ class Preview:
             await self._clock.sleep(_TYPING_EVERY)
 
     def _stop_typing(self) -> None:
-        for task in self._tasks[:1] if isinstance(self._reply, CanType) else []:
-            task.cancel()
+        if self._typing is not None:
+            self._typing.cancel()
 
     async def _remember(self, message: MessageId) -> None:
+        """So that the final text, also that of a later process, takes the preview's place."""
         try:
             await self._journal.preview(self._turn, message)
         except StorageUnavailable as error:
             log.warning("a preview could not be remembered", error=str(error))
+
+
+class _Shown(Enum):
+    """How far a preview came."""
+
+    WHOLE = "whole"
+    PARTLY = "partly"
+    IN_DOUBT = "in doubt"
+    """All of it was handed over; whether the platform took the end of it is not known."""
 
 
 class _BrokenOff(Exception):
@@ -107,22 +127,14 @@ class StreamPreview(Preview):
         super().__init__(reply, turn, journal, clock)
         self._wake = asyncio.Event()
         self._waiting: list[str] = []
-        self._shown = 0
+        self._added = 0
         self._ending = False
         self._broken = False
         self._message: MessageId | None = None
-        self._show: asyncio.Task[bool] | None = None
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._show is not None and not self._show.done():
-            self._show.cancel()
-            await asyncio.gather(self._show, return_exceptions=True)
-        await super().__aexit__(kind, error, trace)
 
     def add(self, piece: str) -> None:
         self._waiting.append(piece)
+        self._added += len(piece)
         self._wake.set()
         if self._show is None:
             self._stop_typing()
@@ -131,47 +143,56 @@ class StreamPreview(Preview):
     async def complete(self, text: str, parts: Sequence[OutboxPart]) -> Sequence[OutboxPart]:
         if self._show is None:
             return parts
-        shown_or_waiting = self._shown + sum(map(len, self._waiting))
-        failed = bool(parts and parts[0].failure) and isinstance(self._reply, CanFail)
-        if failed:
-            self._broken = True
-        elif len(text) > shown_or_waiting:
-            self._waiting.append(text[shown_or_waiting:])
+        self._broken = isinstance(self._reply, CanFail) and (not parts or bool(parts[0].failure))
+        if not self._broken:
+            if parts and not repeatable(self._reply):
+                await until_stored(partial(self._journal.sending, parts[0]), self._clock)
+            if rest := text[self._added :]:
+                self._waiting.append(rest)
         self._ending = True
         self._wake.set()
-        whole = await self._show
-        if failed:
+        shown = await self._show
+        if self._broken or not parts:
             return parts
-        if whole:
+        if shown is _Shown.WHOLE:
             for part in parts:
-                await self._journal.sent(part, self._message)
+                await until_stored(partial(self._journal.sent, part, self._message), self._clock)
             return ()
-        return parts
+        first = parts[0]
+        if isinstance(self._reply, CanEdit) and self._message is not None:
+            first = replace(first, edits=self._message)
+        elif shown is _Shown.IN_DOUBT:
+            first = replace(first, state=OutboxState.SENDING, sending_at=self._clock.now())
+        return (first, *parts[1:])
 
-    async def _feed(self) -> bool:
-        """True when everything was shown and the message ended well."""
+    async def _feed(self) -> _Shown:
         assert isinstance(self._reply, CanStream)
+        closing = False
         try:
-            async with self._reply.stream(key=self._turn.part_key(0)) as sink:
+            async with _opened(self._reply.stream(key=self._turn.part_key(0))) as sink:
                 while not (self._ending and not self._waiting):
                     await self._wake.wait()
                     self._wake.clear()
-                    if self._waiting and not self._broken:
+                    if self._broken:
+                        raise _BrokenOff
+                    if self._waiting:
                         piece = "".join(self._waiting)
                         self._waiting.clear()
                         await self._append(sink, piece)
-                    elif self._broken:
-                        raise _BrokenOff
+                closing = True
             self._message = self._message or sink.message
         except _BrokenOff:
-            return False
-        except (DeliveryError, TimeoutError) as error:
+            return _Shown.PARTLY
+        except (DeliveryUncertain, TimeoutError) as error:
             log.warning("an answer could not be streamed", error=str(error))
-            return False
+            return _Shown.IN_DOUBT if closing else _Shown.PARTLY
+        except DeliveryError as error:
+            log.warning("an answer could not be streamed", error=str(error))
+            return _Shown.PARTLY
         except Exception:
             log.exception("streaming an answer failed")
-            return False
-        return True
+            return _Shown.IN_DOUBT if closing else _Shown.PARTLY
+        return _Shown.WHOLE
 
     async def _append(self, sink: StreamSink, piece: str) -> None:
         for pause in (1.0, 5.0, 15.0, None):
@@ -183,10 +204,25 @@ class StreamPreview(Preview):
                 if pause is None:
                     raise
                 await self._clock.sleep(min(max(error.retry_after, pause), _LONGEST_PAUSE))
-        self._shown += len(piece)
         if self._message is None and sink.message is not None:
             self._message = sink.message
-            await self._remember(sink.message)
+            if isinstance(self._reply, CanEdit):
+                await self._remember(sink.message)
+
+
+@asynccontextmanager
+async def _opened(stream: AbstractAsyncContextManager[StreamSink]) -> AsyncIterator[StreamSink]:
+    """`stream`, with a limit of time on the calls that open and end it."""
+    async with asyncio.timeout(_CALL_TIMEOUT):
+        sink = await stream.__aenter__()
+    try:
+        yield sink
+    except BaseException as error:
+        async with asyncio.timeout(_CALL_TIMEOUT):
+            await stream.__aexit__(type(error), error, error.__traceback__)
+        raise
+    async with asyncio.timeout(_CALL_TIMEOUT):
+        await stream.__aexit__(None, None, None)
 
 
 class EditPreview(Preview):
@@ -197,14 +233,11 @@ class EditPreview(Preview):
         self._text: list[str] = []
         self._length = 0
         self._wake = asyncio.Event()
+        self._calling = asyncio.Lock()
+        self._settling = False
         self._message = turn.preview
-        self._show: asyncio.Task[None] | None = None
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._end()
-        await super().__aexit__(kind, error, trace)
+        self._in_doubt = turn.rows[0].attempts > 1
+        """Whether a first message may be there whose id is not known."""
 
     def add(self, piece: str) -> None:
         if self._length <= 2 * self._reply.limits.max_length:  # what follows cannot be seen in the preview
@@ -215,63 +248,71 @@ class EditPreview(Preview):
             self._stop_typing()
             self._show = asyncio.create_task(self._keep_editing())
 
-    async def complete(self, text: str, parts: Sequence[OutboxPart]) -> Sequence[OutboxPart]:
-        del text
-        await self._end()
-        return parts
+    async def settle(self) -> None:
+        await super().settle()
+        self._settling = True
+        if self._show is not None:
+            async with self._calling:  # no late edit overtakes the final text
+                self._show.cancel()
+            await asyncio.wait([self._show])
+        if self._message is None and self._in_doubt and isinstance(self._reply, Keyed | CanFind):
+            await self._update(self._visible())
 
-    async def _end(self) -> None:
-        """Wait for the call that is under way, so that no late edit overtakes the final text."""
-        if self._show is None:
-            return
-        show, self._show = self._show, None
-        show.cancel()
-        with suppress(asyncio.CancelledError):
-            await show
-
-    async def _keep_editing(self) -> None:
-        pause = self._reply.limits.edit_interval
+    async def _keep_editing(self) -> _Shown:
+        pause: float | None = self._reply.limits.edit_interval
         seen = ""
-        while True:
+        while pause is not None:
             await self._wake.wait()
             self._wake.clear()
-            text = parts_of(self._reply, "".join(self._text))[0]
-            if text and text != seen:
-                call = asyncio.create_task(self._update(text))
-                try:
-                    pause = await asyncio.shield(call)
-                except asyncio.CancelledError:
-                    await asyncio.wait([call])
-                    raise
-                except (DeliveryError, TimeoutError) as error:
-                    log.warning("a preview could not be shown", error=str(error))
-                    return
-                except Exception:
-                    log.exception("showing a preview failed")
-                    return
+            text = self._visible()
+            if text.strip() and text != seen:
+                async with self._calling:
+                    pause = await self._update(text)
                 seen = text
-            await self._clock.sleep(min(pause, _LONGEST_PAUSE))
+            if pause is not None:
+                await self._clock.sleep(min(pause, _LONGEST_PAUSE))
+        return _Shown.PARTLY
 
-    async def _update(self, text: str) -> float:
-        """Show `text`; returns the seconds to wait, more than usual where the platform says so."""
+    def _visible(self) -> str:
+        """What of the answer fits into one message."""
+        parts = parts_of(self._reply, "".join(self._text))
+        return parts[0] if parts else ""
+
+    async def _update(self, text: str) -> float | None:
+        """Show `text`; returns the seconds to wait, more than usual where the platform says so, None to give up."""
         try:
             async with asyncio.timeout(_CALL_TIMEOUT):
                 if self._message is None:
-                    self._message = await self._first(text)
+                    await self._first(text)
                 else:
                     assert isinstance(self._reply, CanEdit)
                     await self._reply.edit(self._message, text)
         except RateLimited as error:
             return max(error.retry_after, 2 * self._reply.limits.edit_interval)
+        except (DeliveryError, TimeoutError) as error:
+            log.warning("a preview could not be shown", error=str(error))
+            return None
+        except Exception:
+            log.exception("showing a preview failed")
+            return None
         return self._reply.limits.edit_interval
 
-    async def _first(self, text: str) -> MessageId | None:
+    async def _first(self, text: str) -> None:
         key = IdempotencyKey(f"{self._turn.key}-p")
-        found = None
-        if self._turn.rows[0].attempts > 1 and isinstance(self._reply, CanFind):
-            found = await self._reply.find(key)
-        message = found or await self._reply.send(text, key=key)
-        if message is None:
+        if self._in_doubt and isinstance(self._reply, CanFind):
+            self._message = await self._reply.find(key)
+        if self._message is None:
+            if self._settling and not (isinstance(self._reply, Keyed) and text.strip()):
+                return  # there is none, and none is needed any more
+            doubted, self._in_doubt = self._in_doubt, True
+            try:
+                self._message = await self._reply.send(text, key=key)
+            except DeliveryUncertain:
+                raise
+            except DeliveryError:
+                self._in_doubt = doubted
+                raise
+        if self._message is None:
             raise DeliveryUncertain("the platform gave no id for a message that was to be edited")
-        await self._remember(message)
-        return message
+        self._in_doubt = False
+        await self._remember(self._message)

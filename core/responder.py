@@ -11,11 +11,11 @@ from functools import partial
 import structlog
 
 from core.account import AccountConfig
-from core.adapter import CanFail, Failure, FailureCode, ReplyChannel
+from core.adapter import CanFail, Failure, FailureCode, IdempotencyKey, ReplyChannel
 from core.chat import ChatClient, ChatStream
 from core.clock import Clock
 from core.commands import parse_command
-from core.delivery import Delivery, failure_json, parts_of, until_stored
+from core.delivery import Delivery, failure_json, parts_of, tell, until_stored
 from core.errors import ChatError, ChatMisconfigured, ChatRefused, ContextTooLong
 from core.journal import Exchange, Journal, OutboxPart, Outcome, Turn, TurnId, TurnState
 from core.messages import AccountId, ConversationKey
@@ -95,7 +95,7 @@ class Responder:
         language = language_of(turn.last)
         if turn.rows[0].attempts > MOST_ATTEMPTS:
             await self._end(turn, reply, self._given_up(turn, language))
-        elif self._clock.now() - turn.rows[0].received_at > self._stale_after():
+        elif self._clock.now() - turn.rows[-1].received_at > self._stale_after():
             await self._expire(turn, reply, language)
         elif (question := await self._question(turn)) is None:
             await self._end(turn, reply, _Ending(Outcome(state=TurnState.COMMAND), say("retry_nothing", language)))
@@ -114,7 +114,7 @@ class Responder:
                 async with stopper.scope():
                     await self._ask(turn, question, answer, preview)
             except Stopped as stopped:
-                ending = self._stopped(reply, question, answer, stopped, language)
+                ending = self._stopped(turn, reply, question, answer, stopped, language)
             except ChatError as error:
                 ending = self._explained(turn, reply, question, answer, error, language)
             else:
@@ -147,16 +147,17 @@ class Responder:
                 log.info("the history was shortened for the model", turns=answer.prompt.turns)
 
     async def _question(self, turn: Turn) -> _Question | None:
-        command = parse_command(turn.last.text)
-        if command is None or command.name != "retry":
-            if all(not row.message.text.strip() for row in turn.rows):
-                return _Question("")
-            return _Question(question_of(turn))
+        asked = [row for row in turn.rows if parse_command(row.message.text) is None]  # what is left is /retry
+        if asked:
+            texts = any(row.message.text.strip() for row in asked)
+            return _Question(question_of(turn.conversation, asked) if texts else "")
         last = await self._journal.last_turn(turn.conversation)
         if last is None or not last.question:
             return None
         history = await self._journal.history(turn.conversation, turn.generation, most=1)
-        answered = last.state in (TurnState.COMPLETE, TurnState.STOPPED) and bool(history)
+        answered = last.state in (TurnState.COMPLETE, TurnState.STOPPED) and any(
+            exchange.question == last.question for exchange in history
+        )
         return _Question(last.question, history[-1] if answered else None, last.id)
 
     def _answered(
@@ -182,7 +183,13 @@ class Responder:
         )
 
     def _stopped(
-        self, reply: ReplyChannel, question: _Question, answer: _Answer, stopped: Stopped, language: Language
+        self,
+        turn: Turn,
+        reply: ReplyChannel,
+        question: _Question,
+        answer: _Answer,
+        stopped: Stopped,
+        language: Language,
     ) -> _Ending:
         """What was shown stays; nothing shown leaves nothing. Raises `stopped` where the turn is to run again."""
         text = answer.text
@@ -199,7 +206,8 @@ class Responder:
             notice = "superseded" if stopped.why is Stop.SUPERSEDED else "stop_done"
             failure = self._failure(FailureCode.SUPERSEDED, notice, language)
             return _Ending(Outcome(state=TurnState.STOPPED, failure=failure_json(failure)), failure.text)
-        return _Ending(Outcome(state=TurnState.STOPPED))
+        left_over = turn.preview is not None  # of an attempt that a crash broke off: it must not look unfinished
+        return _Ending(Outcome(state=TurnState.STOPPED), say("stopped", language) if left_over else "")
 
     def _explained(
         self,
@@ -235,7 +243,7 @@ class Responder:
         if shown:
             return _Ending(outcome, f"{shown}\n\n{failure.text}")
         if code is FailureCode.MODEL_UNAVAILABLE:
-            if turn.conversation in self._told_of_outage:
+            if turn.conversation in self._told_of_outage and turn.preview is None:
                 return _Ending(replace(outcome, dead=True))
             self._told_of_outage.add(turn.conversation)
         return _Ending(outcome, failure.text)
@@ -257,12 +265,18 @@ class Responder:
 
     async def _end(self, turn: Turn, reply: ReplyChannel, ending: _Ending, preview: Preview | None = None) -> None:
         """Commit how the turn ended, then show it."""
-        outcome = replace(ending.outcome, parts=parts_of(reply, ending.text) if ending.text else ())
+        outcome = replace(ending.outcome, parts=_parts(reply, ending.text))
+        if preview is not None:
+            await preview.settle()
         parts: Sequence[OutboxPart] = await until_stored(partial(self._journal.finish, turn, outcome), self._clock)
-        if outcome.exchange is not None:
+        late = bool(outcome.parts) and not parts
+        if outcome.exchange is not None and not late:
             self._sessions.grew(turn, outcome.exchange, replaced=outcome.replaces is not None)
         if preview is not None:
             parts = await preview.complete(ending.text, parts)
+        if late and isinstance(reply, CanFail):
+            failure = self._failure(FailureCode.SUPERSEDED, "superseded", language_of(turn.last))
+            await tell(reply, failure, key=IdempotencyKey(f"late-{failure.id}"))
         await self._delivery.deliver(reply, parts)
 
     def _failure(
@@ -270,3 +284,10 @@ class Responder:
     ) -> Failure:
         id = secrets.token_hex(4)
         return Failure(code=code, text=say(notice, language, id=id, **values), id=id, retry_after=retry_after)
+
+
+def _parts(reply: ReplyChannel, text: str) -> tuple[str, ...]:
+    """`text` as messages; an answer of which a reader would see nothing (only a comment, say) is shown as it was written."""
+    if not text.strip():
+        return ()
+    return parts_of(reply, text) or parts_of(reply, f"~~~~~\n{text}\n~~~~~")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from core.chat import ChatMessage, Usage
-from core.journal import Exchange, Journal, Turn
+from core.journal import Exchange, InboxRow, Journal, Turn
 from core.messages import ConversationKey, InboundMessage
 
 _CACHED_CHARACTERS = 8_000_000
@@ -44,26 +44,31 @@ def weigh(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass")) // 4 + 4
 
 
-def question_of(turn: Turn) -> str:
-    """What the person asked, as the model reads it: several messages as one, quotes and files as data with their source."""
-    shared = turn.conversation.user is None
-    return "\n\n".join(_as_text(row.message, named=shared and not row.message.is_direct) for row in turn.rows)
+def question_of(conversation: ConversationKey, rows: Sequence[InboxRow]) -> str:
+    """What was asked, as the model reads it: several messages as one, quotes and files as data with their source."""
+    shared = conversation.user is None
+    return "\n\n".join(_as_text(row.message, named=shared and not row.message.is_direct) for row in rows)
 
 
 def _as_text(message: InboundMessage, *, named: bool) -> str:
     lines: list[str] = []
     if message.quoted is not None:
-        lines.append(f"[In reply to a message by {message.quoted.author}:]")
+        lines.append(f"[In reply to a message by {_one_line(message.quoted.author)}:]")
         lines += [f"> {line}" for line in message.quoted.text.splitlines()]
         lines.append("")
     text = message.text
     if named and message.sender.display_name:
-        text = f"{message.sender.display_name}: {text}"
+        text = f"{_one_line(message.sender.display_name)}: {text}"
     lines.append(text)
     for file in message.attachments:
         size = "" if file.size is None else f", {file.size} bytes"
-        lines.append(f"[Attached file, not shown: {file.name} ({file.media_type}{size})]")
+        lines.append(f"[Attached file, not shown: {_one_line(file.name)} ({_one_line(file.media_type)}{size})]")
     return "\n".join(lines).strip()
+
+
+def _one_line(name: str) -> str:
+    """People choose names; none of them may look like a line of somebody else's."""
+    return " ".join(name.split())[:200]
 
 
 class SessionManager:
@@ -83,27 +88,22 @@ class SessionManager:
     ) -> Prompt:
         """The prompt for `question`: as many of the newest exchanges as fit.
 
-        `without` is an exchange to leave out (it is being asked again). `shorter` halves what fits, after the model
-        said that the prompt was too long; later prompts for this model heed that too.
+        `without` is an exchange to leave out (it is being asked again). `shorter` gives half of the prompt that the
+        model said was too long; later prompts for this model heed that too.
         """
         settings = self.settings
         limit = min(settings.max_tokens, self._fits.get(model, settings.max_tokens))
-        if shorter:
-            limit = self._fits[model] = max(256, limit // 2)
         ratio = self._tokens_per_weight.get(model, 1.0)
-        weight = weigh(settings.system_prompt) + weigh(question)
-        chosen: list[Exchange] = []
+        base = weigh(settings.system_prompt) + weigh(question)
         history = await self._history(turn)
         if without is not None and history and history[-1] == without:
             history = history[:-1]
-        for exchange in reversed(history[-settings.max_turns :] if settings.max_turns else []):
-            more = weigh(exchange.question) + weigh(exchange.answer)
-            if (weight + more) * ratio > limit:
-                break
-            weight += more
-            chosen.append(exchange)
+        chosen, weight = _newest(history, settings.max_turns, base, limit / ratio)
+        if shorter:
+            limit = self._fits[model] = max(256, min(limit, int(weight * ratio)) // 2)
+            chosen, weight = _newest(history, len(chosen) // 2, base, limit / ratio)
         messages = [ChatMessage("system", settings.system_prompt)] if settings.system_prompt else []
-        for exchange in reversed(chosen):
+        for exchange in chosen:
             messages += (ChatMessage("user", exchange.question), ChatMessage("assistant", exchange.answer))
         messages.append(ChatMessage("user", question))
         return Prompt(tuple(messages), weight, len(chosen))
@@ -153,6 +153,17 @@ class SessionManager:
     def _bound(self) -> None:
         while self._hot_characters > _CACHED_CHARACTERS and len(self._hot) > 1:
             self.drop(next(iter(self._hot)))
+
+
+def _newest(history: Sequence[Exchange], most: int, weight: int, limit: float) -> tuple[Sequence[Exchange], int]:
+    """The newest exchanges that fit beside `weight`, oldest first, and what everything weighs then."""
+    first = len(history)
+    while first > max(0, len(history) - most):
+        more = weigh(history[first - 1].question) + weigh(history[first - 1].answer)
+        if weight + more > limit:
+            break
+        weight, first = weight + more, first - 1
+    return history[first:], weight
 
 
 def _size(exchange: Exchange) -> int:

@@ -35,18 +35,23 @@ class Stopper:
     def __init__(self) -> None:
         self.why: Stop | None = None
         self._scope: asyncio.Timeout | None = None
+        self._left = False
 
-    def stop(self, why: Stop) -> None:
-        """End the scope that is entered now, or the next one that will be."""
+    def stop(self, why: Stop) -> bool:
+        """End the scope that is entered now, or will be. False if it was left already: nothing can be cut short."""
+        if self._left:
+            return False
         if self.why is None:
             self.why = why
             if self._scope is not None:
                 self._scope.reschedule(0)
+        return True
 
     @asynccontextmanager
     async def scope(self) -> AsyncIterator[None]:
         """The part of the turn that may be cut short. Raises Stopped when it was."""
         if self.why is not None:
+            self._left = True
             raise Stopped(self.why)
         try:
             async with asyncio.timeout(None) as self._scope:
@@ -56,4 +61,4 @@ class Stopper:
                 raise Stopped(self.why) from None
             raise
         finally:
-            self._scope = None
+            self._scope, self._left = None, True

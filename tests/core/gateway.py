@@ -1,0 +1,233 @@
+"""The core path with a real store, a platform in memory and a scripted model."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from core.account import AccountConfig
+from core.adapter import Receipt, ReplyChannel
+from core.chat import ChatClient
+from core.commands import Commands
+from core.delivery import Delivery
+from core.dispatcher import Busy, Dispatcher, DispatchSettings
+from core.errors import DeliveryError
+from core.inbox import Inbox, InboxSettings
+from core.journal import Quota
+from core.limits import Rates
+from core.messages import (
+    AccountId,
+    ChannelId,
+    ConversationKey,
+    EventId,
+    InboundMessage,
+    MessageId,
+    ReplyAddress,
+    Scope,
+    Sender,
+    ThreadId,
+    UserId,
+)
+from core.responder import Responder
+from core.sessions import SessionManager, SessionSettings
+from core.storage.sqlite import SqliteStore
+from tests.clock import HeldClock
+from tests.core.scripted_chat import ScriptedChat
+from tests.simulators.pager import Pager, PagerAdapter, address
+
+WORK = AccountId("work")
+MODELS = ("test-model", "other-model")
+SESSION = SessionSettings(system_prompt="Be brief.", max_turns=20, max_tokens=8000, idle_after=timedelta(hours=24))
+
+
+async def until(condition: Callable[[], object], *, seconds: float = 20.0) -> None:
+    """Wait for something that other tasks and the store's thread bring about."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+class Journal:
+    """The store, with places where it can be held up: the program dies there, or the disk is full."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
+        self.calls: list[str] = []
+        self.hold_before: str = ""
+        self.hold_after: str = ""
+        self.held = asyncio.Event()
+        self.errors: dict[str, list[Exception]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+        if not callable(method):
+            return method
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            self.calls.append(name)
+            if self.errors.get(name):
+                raise self.errors[name].pop(0)
+            if name == self.hold_before:
+                self.held.set()
+                await asyncio.Event().wait()
+            result = await method(*args, **kwargs)
+            if name == self.hold_after:
+                self.held.set()
+                await asyncio.Event().wait()
+            return result
+
+        return call
+
+
+class Gateway:
+    """Enter it to start, leave it to stop; `crash` ends it as kill -9 would."""
+
+    def __init__(
+        self,
+        path: Path,
+        clock: HeldClock,
+        pager: Pager | None = None,
+        chat: ChatClient | None = None,
+        *,
+        session: SessionSettings = SESSION,
+        scope: Scope = Scope.USER,
+        busy: Busy = "queue",
+        quota: Quota = Quota(),  # noqa: B008 - frozen
+        per_minute: int | None = None,
+        stale_after: timedelta = timedelta(minutes=15),
+        accounts: dict[str, AccountConfig] | None = None,
+    ) -> None:
+        self.path = path
+        self.clock = clock
+        self.pager = pager or Pager()
+        self.chat = ScriptedChat() if chat is None else chat
+        self.accounts = accounts if accounts is not None else {"work": AccountConfig()}
+        self.adapter = PagerAdapter(self.pager)
+        self.store = SqliteStore(path, clock=clock)
+        journal: Any = Journal(self.store)  # what it passes on has the types of the store
+        self.journal: Journal = journal
+        self.sessions = SessionManager(journal, session)
+        self.delivery = Delivery(journal, clock, ambiguous=lambda account: self.accounts[account].ambiguous)
+        self.responder = Responder(
+            journal,
+            self.sessions,
+            self.chat,
+            self.delivery,
+            clock,
+            account=lambda account: self.accounts[account],
+            models=lambda: MODELS,
+            stale_after=lambda: stale_after,
+        )
+        commands = Commands(journal, journal, self.sessions, clock, models=lambda: MODELS)
+        self.dispatcher = Dispatcher(
+            journal,
+            self.responder,
+            commands,
+            self.delivery,
+            clock,
+            DispatchSettings(busy=busy, idle_after=session.idle_after),
+            reply=self.reply,
+        )
+        self.rates = Rates(per_minute, clock)
+        self.inbox = Inbox(
+            journal,
+            self.dispatcher,
+            self.rates,
+            clock,
+            InboxSettings(scope=scope, quota=quota),
+            account=lambda account: self.accounts[account],
+            reply=self.reply,
+        )
+        self._ids = itertools.count(1)
+        self._stack = AsyncExitStack()
+
+    def reply(self, account: AccountId, address: ReplyAddress) -> ReplyChannel:
+        if account not in self.accounts:
+            raise DeliveryError(f"account {account!r} is not configured any more")
+        return self.adapter.reply(address)
+
+    @property
+    def model(self) -> ScriptedChat:
+        """The scripted model."""
+        assert isinstance(self.chat, ScriptedChat)
+        return self.chat
+
+    async def __aenter__(self) -> Self:
+        await self.store.__aenter__()
+        recovery = await self.store.recover()
+        await self._stack.enter_async_context(self.dispatcher)
+        await self._stack.enter_async_context(self.inbox)
+        self.dispatcher.resume(recovery)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+        await self.store.__aexit__(None, None, None)
+
+    async def crash(self) -> None:
+        """Nothing more is written down; what was being done is lost."""
+        await self.store.__aexit__(None, None, None)
+        await self._stack.aclose()
+
+    def again(self, **changes: Any) -> Gateway:
+        """The next process: the same file, platform and clock, a fresh model unless given."""
+        known: dict[str, Any] = {"accounts": self.accounts, "chat": self.chat}
+        return Gateway(self.path, self.clock, self.pager, **{**known, **changes})
+
+    def message(
+        self, text: str, *, user: str = "ann", place: str = "home", account: str = "work", **fields: Any
+    ) -> InboundMessage:
+        """A direct message, unless `fields` says otherwise."""
+        number = f"{next(self._ids)}-{self.clock.now():%H%M%S%f}"
+        fields.setdefault("sender", Sender(id=UserId(user), display_name=user.title()))
+        defaults: dict[str, Any] = {
+            "id": MessageId(f"in{number}"),
+            "event": EventId(f"e{number}"),
+            "account": AccountId(account),
+            "channel": ChannelId(place),
+            "thread": None,
+            "is_direct": True,
+            "mentions_bot": False,
+            "text": text,
+            "sent_at": self.clock.now(),
+            "reply_to": address(place),
+        }
+        return InboundMessage(**{**defaults, **fields})
+
+    async def hear(self, text: str, **fields: Any) -> Receipt:
+        """Somebody writes."""
+        return await self.inbox.receive(self.message(text, **fields))
+
+    async def ask(self, text: str, **fields: Any) -> list[str]:
+        """Somebody writes, and everything that follows has happened; what is to be read in that place."""
+        assert await self.hear(text, **fields) is Receipt.ACCEPTED
+        await self.idle()
+        return self.pager.texts(fields.get("place", "home"))
+
+    async def idle(self) -> None:
+        """Nobody works any more."""
+        await until(lambda: not self.dispatcher.workers and not self.dispatcher._errands)
+        await asyncio.gather(*self.inbox._notices)
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let time pass once somebody waits for it."""
+        await until(lambda: self.clock.sleeping)
+        await self.clock.advance(seconds)
+
+    def key(self, user: str = "ann", account: str = "work") -> ConversationKey:
+        """The conversation of a person."""
+        return ConversationKey(AccountId(account), user=UserId(user))
+
+    def in_channel(self, text: str, *, user: str, channel: str, thread: str | None = None, **fields: Any) -> Any:
+        """A message in a channel that mentions the bot."""
+        message = self.message(text, user=user, place=channel, is_direct=False, mentions_bot=True, **fields)
+        return replace(message, thread=None if thread is None else ThreadId(thread))
