@@ -9,7 +9,7 @@ from typing import Any
 
 from core.chat import ChatMessage, ChatStream
 from core.chatgpt import ChatGPTClient
-from gateway.local_model import LocalModel
+from gateway.local_model import SLOTS, LocalModel
 
 
 class EmbeddedChat:
@@ -39,6 +39,7 @@ class EmbeddedChat:
                 api_key=self._model.api_key,
                 model=self._model.model,
                 fallback_models=(),
+                concurrency=SLOTS,  # the fair gate queues, not the model's server
             )
         async with self._client.stream(messages, end_user=end_user, options=options) as answer:
             yield answer
