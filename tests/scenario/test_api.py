@@ -410,6 +410,31 @@ async def test_without_a_valid_key_there_is_no_answer(locked: ApiGateway, path: 
     assert not locked.desk.rows
 
 
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (b"Authorization: Bearer \xff\xfe", 401),
+        (b"Idempotency-Key: \xff", 400),
+        (b"Origin: \xff", 403),
+        (b"Accept-Language: \xff", 200),
+        (b"Content-Type: application/json; charset=\xff", 415),
+    ],
+)
+async def test_headers_that_are_no_text_are_harmless(locked: ApiGateway, header: bytes, status: int) -> None:
+    body = json.dumps(ALICE).encode()
+    lines = [b"POST /chat HTTP/1.1", b"Host: x", b"Connection: close", b"Content-Length: %d" % len(body), header]
+    if not header.startswith(b"Authorization"):
+        lines.append(b"Authorization: Bearer secret-of-red")
+    if not header.startswith(b"Content-Type"):
+        lines.append(b"Content-Type: application/json")
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(locked.url.rsplit(":", 1)[1]))
+    writer.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    assert answer.startswith(b"HTTP/1.1 %d " % status), answer
+
+
 async def test_a_key_without_the_scope_is_refused(locked: ApiGateway) -> None:
     secret = locked.host.keys.secret_of_ops  # type: ignore[attr-defined]  # see the fixture
     status, body, _ = await locked.post("/chat", ALICE, headers={"Authorization": f"Bearer {secret}"})
