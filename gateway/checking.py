@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.account import AccountConfig
-from core.adapter import AnyAdapterSpec
+from core.adapter import AnyAdapterSpec, Hosted
 from core.chatgpt import ChatGPTClient
 from core.clock import SystemClock
 from core.errors import ChatError, GatewayError
@@ -78,8 +78,11 @@ async def _check_model(config: Config, tell: Callable[[str], object]) -> list[st
 async def _check_account(
     name: AccountId, account: AccountConfig, spec: AnyAdapterSpec, tell: Callable[[str], object]
 ) -> list[str]:
+    adapter = spec.create(name, account)
+    if isinstance(adapter, Hosted):
+        return []  # a face of the gateway itself: there is nowhere to sign in
     try:
-        async with asyncio.timeout(_SIGN_IN), spec.create(name, account):
+        async with asyncio.timeout(_SIGN_IN), adapter:
             tell(f"account {name}: signed in")
     except GatewayError as error:
         return [f"accounts.{name}: {error}"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -196,7 +197,15 @@ class ControlSocket:
         await self._runner.setup()
         await web.UnixSite(self._runner, str(path.absolute())).start()
         path.chmod(0o600)
-        self._note.write_text(str(path.absolute()), encoding="utf-8")
+        self._write_note(str(path.absolute()))
+
+    def _write_note(self, path: str) -> None:
+        """The note appears whole, and for its owner alone."""
+        fresh = self._note.with_name(self._note.name + ".new")
+        fresh.unlink(missing_ok=True)
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(path)
+        fresh.replace(self._note)
 
     async def close(self) -> None:
         """Stop listening and remove the socket."""

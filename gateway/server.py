@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from core.errors import ConfigError
 from core.keys import KeyRing
@@ -62,7 +64,9 @@ class HttpServer:
             ]
         )
         app.add_routes(self._routes)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=5.0, keepalive_timeout=75.0)
+        self._runner = web.AppRunner(
+            app, access_log=None, logger=_logger(), shutdown_timeout=5.0, keepalive_timeout=75.0
+        )
         await self._runner.setup()
         settings = self._settings
         self._site = web.TCPSite(self._runner, settings.host, settings.port, backlog=1024, reuse_address=True)
@@ -123,6 +127,19 @@ class HttpServer:
         return web.Response(
             body=await self._metrics(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         )
+
+
+def _logger() -> logging.Logger:
+    """aiohttp's reports of its own. What is no HTTP is the sender's mistake, and nobody may fill the log with it."""
+    logger = logging.getLogger("gateway.http")
+    if not logger.filters:
+        logger.addFilter(_is_ours)
+    return logger
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError) or logging.getLogger().isEnabledFor(logging.DEBUG)
 
 
 def _problem(status: int, code: str, message: str) -> web.Response:

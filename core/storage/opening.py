@@ -192,7 +192,8 @@ def _check(db: sqlite3.Connection, path: Path, monotonic: Callable[[], float], s
     finally:
         db.set_progress_handler(None, 0)
     if found != ("ok",):
-        raise StorageDamaged(f"storage: {str(path)!r} is damaged ({found[0]}); {_remedy(path)}")
+        what = " ".join(found[0].split())  # SQLite writes several lines
+        raise StorageDamaged(f"storage: {str(path)!r} is damaged ({what}); {_remedy(path)}")
     return True
 
 
