@@ -30,7 +30,7 @@ def authenticate(request: web.Request, host: Host) -> Caller:
     """Whose request this is. Raises Refusal: 401 without a valid key, 403 without the scope `chat`."""
     scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
     secret = secret.strip()
-    caller = host.keys.caller(secret if scheme.lower() == "bearer" and secret.isascii() else None)
+    caller = host.keys.caller(secret if scheme.lower() == "bearer" else None)
     if caller is None:
         raise Refusal(
             401,

@@ -381,8 +381,9 @@ async def test_an_answer_that_came_another_way_is_found_in_the_journal(clock: He
         asking = asyncio.create_task(gateway.post("/chat", ALICE))
         await until(lambda: gateway.desk.begun == 1)
         next(iter(gateway.desk.rows.values())).outcome = "answered by another node"
-        while not asking.done():
-            await clock.advance(1)
+        async with asyncio.timeout(30):
+            while not asking.done():
+                await clock.advance(1)
         assert (await asking)[1] == {"response": "answered by another node"}
 
 
