@@ -138,6 +138,7 @@ def add_conversation(db: sqlite3.Connection, key: ConversationKey, now: int) -> 
 
 def recover(db: sqlite3.Connection) -> tuple[list[str], list[tuple[int, str]]]:
     """Running rows wait again, with their turn. The conversations with work, oldest first, and the commands."""
+    db.execute("UPDATE turn SET epoch = epoch + 1 WHERE id IN (SELECT turn FROM inbox WHERE state = 'running')")
     db.execute("UPDATE inbox SET state = 'new' WHERE state = 'running'")
     conversations = db.execute(
         """
@@ -235,7 +236,7 @@ def _start(
 
 
 def _resume(db: sqlite3.Connection, turn: int, key: str, model: str | None, rows: list[RawRow]) -> Begun:
-    db.execute(statements.RESUME_TURN, (turn,))
+    db.execute(statements.NEXT_OWNER, (turn,))
     name, epoch, generation, preview = db.execute(statements.TURN_TO_RESUME, (turn,)).fetchone()
     return Begun(
         id=turn,
@@ -263,7 +264,9 @@ def release(db: sqlite3.Connection, turn: int, epoch: int) -> None:
         "UPDATE inbox SET state = 'new', attempts = attempts - 1, turn = ? WHERE turn = ? AND state = 'running'",
         (turn if shown else None, turn),
     )
-    if not shown:
+    if shown:
+        db.execute(statements.NEXT_OWNER, (turn,))  # the one that gave it back does not own it any more
+    else:
         db.execute("DELETE FROM turn WHERE id = ?", (turn,))
 
 

@@ -51,7 +51,7 @@ WHERE inbox.id = ? AND inbox.state = 'new' AND inbox.command = 1"""
 
 ADD_TURN = "INSERT INTO turn (key, conversation, generation, command, started_at) VALUES (?, ?, ?, ?, ?)"
 
-RESUME_TURN = "UPDATE turn SET epoch = epoch + 1 WHERE id = ?"
+NEXT_OWNER = "UPDATE turn SET epoch = epoch + 1 WHERE id = ?"
 
 TURN_TO_RESUME = "SELECT key, epoch, generation, preview FROM turn WHERE id = ?"
 

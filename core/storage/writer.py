@@ -157,7 +157,14 @@ class Writer:
         Raises StorageUnavailable, and whatever the operation raises (it alone is rolled back then).
         """
         async with self._slots:
-            return await self._submit(operation, undo=undo, alone=alone, lasting=lasting)
+            future = self._submit(operation, undo=undo, alone=alone, lasting=lasting)
+            try:
+                return await future
+            except asyncio.CancelledError:
+                if undo is not None and future.done() and not future.cancelled():
+                    # It was done, and the caller cancelled before it could take the result.
+                    self._take_back(undo(future.result()))
+                raise
 
     def _submit(
         self,
@@ -303,12 +310,16 @@ class Writer:
                     error.__cause__ = failure
                     job.future.set_exception(error)
             elif job.future.done():
-                if job.done and job.undo is not None and not self._closing:
-                    self._submit(job.undo(job.result)).add_done_callback(_forget)
+                if job.done and job.undo is not None:
+                    self._take_back(job.undo(job.result))
             elif job.error is not None:
                 job.future.set_exception(job.error)
             elif job.done:
                 job.future.set_result(job.result)
+
+    def _take_back(self, operation: Operation[Any]) -> None:
+        if not self._closing:  # what is not taken back now is found by the next start
+            self._submit(operation, lasting=False).add_done_callback(_forget)
 
     def _failed(self, failure: sqlite3.Error) -> None:
         self._available = False

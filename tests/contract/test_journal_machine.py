@@ -1,0 +1,29 @@
+"""Random sequences of calls, crashes and redeliveries on SQLite, compared with the model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+
+from tests.clock import HeldClock
+from tests.contract.journal_machine import JournalMachine
+from tests.contract.journal_suite import Engine
+from tests.contract.test_journal import SqliteEngine
+
+
+class SqliteMachine(JournalMachine):
+    """The machine on files in memory."""
+
+    def make_engine(self, folder: Path, clock: HeldClock) -> Engine:
+        return SqliteEngine(folder, clock)
+
+
+TestSqliteMachine = SqliteMachine.TestCase
+TestSqliteMachine.settings = settings(
+    max_examples=int(os.environ.get("CHATGPT_MS_EXAMPLES", "100")),
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
