@@ -13,6 +13,7 @@ from aiohttp import http_exceptions, web
 from pydantic import BaseModel, ValidationError
 
 from adapters.api.faults import Refusal
+from adapters.api.streams import ClientGone
 
 READ_TIMEOUT = 30.0
 """Seconds that a client may take to send a body."""
@@ -25,7 +26,8 @@ BodyT = TypeVar("BodyT", bound=BaseModel)
 async def read(
     request: web.Request, kind: type[BodyT], check: Callable[[dict[str, Any]], None] = lambda _: None
 ) -> BodyT:
-    """The body of `request` as a `kind`; `check` sees its JSON first. Raises Refusal: 400, 408, 413 or 415."""
+    """The body of `request` as a `kind`; `check` sees its JSON first. Raises Refusal: 400, 408, 413 or 415;
+    ClientGone."""
     document = _parse(await _read(request))
     check(document)
     try:
@@ -51,6 +53,8 @@ async def _read(request: web.Request) -> bytes:
             return await request.read()
     except web.HTTPRequestEntityTooLarge:
         raise _too_large(request) from None
+    except ConnectionError:
+        raise ClientGone from None
     except TimeoutError:
         text = f"The body did not arrive within {READ_TIMEOUT:.0f} seconds."
         refusal = Refusal(408, "body_timeout", text, hang_up=True)
