@@ -62,30 +62,31 @@ def _emphasis(state: StateInline, silent: bool) -> bool:
     marker = state.src[start]
     if silent or marker not in "_*":
         return False
-    if marker == "_":
-        opens, closes, length = state.scanDelims(start, False)
-    else:
-        opens, closes, length = _flanking(state.src, start, state.posMax)
-    for _ in range(length):
+    end = start
+    while end < state.posMax and state.src[end] == marker:
+        end += 1
+    opens, closes = flanking(state.src, start, end, state.posMax)
+    for _ in range(end - start):
         state.push("text", "", 0).content = marker
-        state.delimiters.append(Delimiter(ord(marker), length, len(state.tokens) - 1, -1, opens, closes))
-    state.pos += length
+        state.delimiters.append(Delimiter(ord(marker), end - start, len(state.tokens) - 1, -1, opens, closes))
+    state.pos = end
     return True
 
 
-def _flanking(source: str, start: int, end: int) -> tuple[bool, bool, int]:
-    """Whether a run of asterisks may open and may close emphasis, and its length."""
-    position = start
-    while position < end and source[position] == "*":
-        position += 1
+def flanking(source: str, start: int, end: int, limit: int | None = None) -> tuple[bool, bool]:
+    """Whether the run of marks `source[start:end]` may open a style, and whether it may close one."""
     before = source[start - 1] if start > 0 else " "
-    after = source[position] if position < end else " "
+    after = source[end] if end < (len(source) if limit is None else limit) else " "
     space_before, space_after = isWhiteSpace(ord(before)), isWhiteSpace(ord(after))
     mark_before, mark_after = _is_mark(before), _is_mark(after)
-    cjk_before, cjk_after = bool(_CJK.match(before)), bool(_CJK.match(after))
-    opens = not space_after and (not mark_after or cjk_after or space_before or mark_before or cjk_before)
-    closes = not space_before and (not mark_before or cjk_before or space_after or mark_after or cjk_after)
-    return opens, closes, position - start
+    left = not space_after and (not mark_after or space_before or mark_before)
+    right = not space_before and (not mark_before or space_after or mark_after)
+    if source[start] == "_":
+        return left and (not right or mark_before), right and (not left or mark_after)
+    cjk_before, cjk_after = _CJK.match(before) is not None, _CJK.match(after) is not None
+    left = left or (not space_after and (cjk_after or cjk_before))
+    right = right or (not space_before and (cjk_before or cjk_after))
+    return left, right
 
 
 def _is_mark(character: str) -> bool:
@@ -111,7 +112,7 @@ def _maths(state: StateInline, silent: bool) -> bool:
         return False
     match = _INLINE_MATHS.match(state.src, state.pos, state.posMax)
     text = match[match.lastgroup].strip() if match and match.lastgroup else ""
-    if not match or not text:
+    if not match or not _is_formula(text):
         return False
     if not silent:
         state.push("maths", "", 0).content = " ".join(text.split("\n"))
@@ -138,33 +139,41 @@ _CLOSER = {"$$": "$$", "\\[": "\\]"}
 
 
 def _maths_block(state: StateBlock, first: int, end: int, silent: bool) -> bool:
+    """A formula in lines of its own: from an opener alone in its line to the closer or a blank line, or all in one line.
+
+    No rule looks further ahead than that for a closer, so what is a formula never depends on text that is yet to come.
+    """
     start = state.bMarks[first] + state.tShift[first]
     opener = state.src[start : start + 2]
     if opener not in _CLOSER or state.is_code_block(first):
         return False
     closer = _CLOSER[opener]
-    line, text = first, state.src[start + 2 : state.eMarks[first]].strip()
-    lines = []
-    while not text.endswith(closer):
-        if closer in text:
+    text = state.src[start + 2 : state.eMarks[first]].strip()
+    line = first + 1
+    if text:
+        lines = [text.removesuffix(closer).rstrip()]
+        if not text.endswith(closer) or closer in lines[0] or not _is_formula(lines[0]):
             return False
-        lines.append(text)
-        line += 1
-        if line >= end or state.isEmpty(line) or state.sCount[line] < state.blkIndent:
+    else:
+        lines = []
+        closed = False
+        while not closed and line < end and not state.isEmpty(line) and state.sCount[line] >= state.blkIndent:
+            text = state.src[state.bMarks[line] + state.tShift[line] : state.eMarks[line]].rstrip()
+            closed = text.endswith(closer)
+            lines.append(text.removesuffix(closer).rstrip() if closed else text)
+            line += 1
+        if not "".join(lines):
             return False
-        text = state.src[state.bMarks[line] + state.tShift[line] : state.eMarks[line]].rstrip()
-    text = text[:-2]
-    if closer in text:
-        return False
-    lines.append(text.rstrip())
-    content = "\n".join(lines).strip("\n")
-    if not content.strip():
-        return False
     if not silent:
         token = state.push("maths_block", "", 0)
-        token.content, token.map = content, [first, line + 1]
-        state.line = line + 1
+        token.content, token.map = "\n".join(lines).strip("\n"), [first, line]
+        state.line = line
     return True
+
+
+def _is_formula(text: str) -> bool:
+    """Whether it is more than the number of a footnote, which some models write as `\\[1\\]`."""
+    return re.search(r"[^\d\s,;–-]", text) is not None
 
 
 _DELIMITER_ROW = re.compile(r"[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*")

@@ -40,7 +40,7 @@ def sourced(text: str) -> list[Piece]:
     """The blocks of `text` with their lines, each with the blank ones below it."""
     text = clean(text)
     found = sections(text)
-    lines = text.split("\n")
+    lines = text.removesuffix("\n").split("\n")
     ends = [*(section.first for section in found), len(lines)][1:]
     return [Piece(section.block, _source(lines, section, end)) for section, end in zip(found, ends, strict=True)]
 
@@ -64,10 +64,10 @@ class Splitter:
         """The parts that are complete."""
         return self._parts
 
-    def copy(self) -> Splitter:
-        """The same, to try something on."""
+    def trial(self) -> Splitter:
+        """One that begins with this one's unfinished part, to try something on."""
         other = Splitter(self._dialect)
-        other._parts, other._pieces, other._used = list(self._parts), list(self._pieces), self._used
+        other._pieces, other._used = list(self._pieces), self._used
         return other
 
     def extend(self, pieces: Iterable[Piece]) -> None:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 from core.markdown.parse import clean, sections
+from core.markdown.unfinished import presentable
+
+_OPENING_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})[^`\n]*\n")
+
+
+def _closed(fence: str, source: str) -> bool:
+    return source.find(fence, source.index(fence) + len(fence)) >= 0
 
 
 class BlockStream:
@@ -16,6 +25,8 @@ class BlockStream:
     def __init__(self) -> None:
         self._open = ""
         self._held = ""
+        self._fence = ""
+        """The closing fence that is waited for, while the growing block is code: no need to parse until it comes."""
 
     def feed(self, piece: str) -> str:
         """Take the next piece; return the source that is settled by it, often empty."""
@@ -23,11 +34,14 @@ class BlockStream:
         self._held = "\r" if piece.endswith("\r") else ""  # half of a line end
         piece = clean(piece.removesuffix("\r"))
         self._open += piece
-        if "\n" not in piece:
+        if "\n" not in piece or (self._fence and self._fence not in self._open[-len(piece) - len(self._fence) :]):
             return ""
+        self._fence = ""
         lines = self._open.split("\n")
         found = sections("\n".join(lines[:-1]) + "\n")
         if len(found) < 2:
+            if (opening := _OPENING_FENCE.match(self._open)) and not _closed(opening[1], self._open):
+                self._fence = opening[1]
             return ""
         cut = found[-1].first
         self._open = "\n".join(lines[cut:])
@@ -35,7 +49,7 @@ class BlockStream:
 
     def preview(self) -> str:
         """The source of the growing block, as it may be shown now."""
-        return self._open
+        return presentable(self._open)
 
     def finish(self) -> str:
         """The source that is left. The stream is empty then."""
