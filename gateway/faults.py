@@ -11,7 +11,7 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from gateway.quantities import write_duration
+from core.quantities import write_duration
 from gateway.redaction import redact
 
 Path = tuple[str | int, ...]

@@ -11,9 +11,9 @@ from pydantic import BaseModel, SecretStr
 from pydantic_core import to_jsonable_python
 
 from core.account import AccountConfig
+from core.quantities import write_duration
 from gateway.config import Config
 from gateway.faults import model_at
-from gateway.quantities import write_duration
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,8 @@ from pydantic import (
 
 from core.keys import digest
 from core.messages import Scope
+from core.quantities import Duration, Size
 from gateway.log import Format, Level
-from gateway.quantities import Duration, Size
 
 LOCAL = "local"
 """As `chat.base_url`: the embedded model."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import timedelta
 from types import TracebackType
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from core.account import AccountConfig
 from core.adapter import Adapter, AdapterSpec, Failure, FailureCode, Hosted, Inbox, ReplyChannel, ServesHttp
 from core.host import Host
 from core.messages import AccountId, ReplyAddress
+from core.quantities import Duration
 
 LOOK_INTERVAL = 1.0
 """Seconds between two looks into the journal for answers that came another way (another node, a merged turn)."""
@@ -35,8 +37,11 @@ log = structlog.get_logger(__name__)
 class Config(AccountConfig):
     """`accounts.api`."""
 
-    timeout: float = Field(
-        180.0, gt=0, le=3600, description="Seconds that a request may wait for its answer; the answer is kept anyway."
+    timeout: Duration = Field(
+        timedelta(seconds=180),
+        gt=timedelta(0),
+        le=timedelta(hours=1),
+        description="How long a request may wait for its answer; the answer is kept anyway.",
     )
 
 
@@ -58,7 +63,7 @@ class ApiAdapter(Adapter, ServesHttp, Hosted):
         self._hosting: _Hosting | None = None
 
     def host(self, host: Host) -> None:
-        timeout = self._config.timeout
+        timeout = self._config.timeout.total_seconds()
         intake = Intake(self._account, host, self._answers, timeout=timeout)
         self._hosting = _Hosting(host, intake, Completions(self._account, host, intake, timeout=timeout))
 

@@ -9,6 +9,7 @@ import itertools
 import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import aiohttp
@@ -356,7 +357,7 @@ async def test_a_client_that_hangs_up_in_a_stream_leaves_nothing_behind(gateway:
 
 @pytest.mark.parametrize("path", ["/chat", "/chat-stream"])
 async def test_an_answer_that_takes_too_long_can_be_fetched_later(path: str) -> None:
-    async with api_gateway(config=Config(timeout=0.05)) as gateway:
+    async with api_gateway(config=Config(timeout=timedelta(milliseconds=50))) as gateway:
         go_on = asyncio.Event()
 
         async def slow(message: InboundMessage, reply: ApiReply) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -52,7 +53,7 @@ def test_the_platform_is_described_by_its_spec() -> None:
 @pytest.mark.parametrize("timeout", [0, -1, 3601])
 def test_a_timeout_out_of_bounds_is_refused(timeout: float) -> None:
     with pytest.raises(ValueError, match="timeout"):
-        Config(timeout=timeout)
+        Config(timeout=timedelta(seconds=timeout))
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)

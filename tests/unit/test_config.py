@@ -18,10 +18,10 @@ from core.account import AccountConfig
 from core.adapter import Adapter, AdapterSpec, AnyAdapterSpec
 from core.errors import ConfigError
 from core.messages import Scope
+from core.quantities import parse_duration, parse_size, write_duration
 from gateway import document, registry
 from gateway.config import Config, _Reading, load
 from gateway.manual import describe
-from gateway.quantities import parse_duration, parse_size, write_duration
 from gateway.settings import Busy
 
 EXAMPLE = Path(__file__).parents[2] / "config.yaml.example"
