@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from core.messages import Scope
+from core.quantities import Duration
 
 
 class Ambiguous(StrEnum):
@@ -38,6 +40,10 @@ class Access(BaseModel):
     )
 
 
+def _off_is_none(written: Any) -> Any:
+    return None if written is False or written == "off" else written
+
+
 class AccountConfig(BaseModel):
     """The keys that every account takes. Unknown keys are refused."""
 
@@ -50,6 +56,10 @@ class AccountConfig(BaseModel):
         Ambiguous.MARK, description="A reply that may or may not have arrived: mark, resend or drop."
     )
     stream: bool = Field(True, description="Show answers while they are written.")
+    backfill: Annotated[Annotated[Duration, Field(gt=timedelta(0))] | None, BeforeValidator(_off_is_none)] = Field(
+        timedelta(hours=1),
+        description="How far back to look for messages that were missed during a gap or a restart; off: not at all.",
+    )
     proxy: str | None = Field(None, description="Proxy of this account's connections, such as http://proxy:3128.")
 
     def credentials_missing(self) -> tuple[str, ...]:

@@ -7,15 +7,15 @@ ability: a small ABC with one method, named in the class line of the adapter or 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NewType, Self, TypeVar
 
-from core.messages import AccountId, InboundMessage, MessageId, ReplyAddress
+from core.messages import AccountId, Attachment, ChannelId, InboundMessage, MessageId, ReplyAddress, ThreadId
 
 if TYPE_CHECKING:
     from aiohttp.web import AbstractRouteDef
@@ -187,21 +187,30 @@ class CanFail(ABC):
 
 
 class Adapter(ABC):
-    """One bot account on one platform: enter to sign in, run to receive, leave to close."""
+    """One bot account on one platform: enter to sign in, run to receive, leave to close.
+
+    Entered anew for every attempt to connect, by one supervisor that never has two at once: entering makes a fresh
+    client, and nothing of an earlier attempt is used again. `reply` works all the time, also between two attempts
+    (its channels raise DeliveryUnavailable then).
+    """
 
     async def __aenter__(self) -> Self:
-        """Check the credentials and open what `reply` needs. Raises AuthenticationError or ConnectionLost."""
+        """Check the credentials and open what `reply` needs, within a minute. Raises AuthenticationError or
+        ConnectionLost, and leaves nothing open then. What waits for a person (a code to scan) belongs in `run`."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close everything. Called once, after `run` has ended."""
+        """Close everything. Called once for each time it was entered, after `run` has ended."""
         return
 
     @abstractmethod
     async def run(self, inbox: Inbox) -> None:
-        """Receive until cancelled. Raises ConnectionLost or AuthenticationError when the link is over."""
+        """Receive until cancelled. Raises ConnectionLost or AuthenticationError when the link is over.
+
+        Cancelling ends it, leaving included, within 2 seconds; no task, thread or socket of it is left then.
+        """
 
     @abstractmethod
     def reply(self, address: ReplyAddress) -> ReplyChannel:
@@ -222,6 +231,71 @@ class Hosted(ABC):
     @abstractmethod
     def host(self, host: Host) -> None:
         """Called once, before the adapter is entered."""
+
+
+class Heard(ABC):
+    """On an adapter with a link of its own: it tells when the platform was last heard.
+
+    Its account counts as connected while something is heard, whatever the SDK believes, and the link is begun anew
+    after a silence of `deaf_after`.
+    """
+
+    deaf_after: timedelta
+    """A few times the platform's own heartbeat. Also how long a fresh attempt may take until it hears something."""
+
+    @abstractmethod
+    def last_heard(self) -> datetime | None:
+        """When the last frame of the platform came (heartbeats and answers to pings count), by the program's clock.
+        None before the first one of this attempt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A channel, or a thread in one, where a message to this account was accepted lately."""
+
+    channel: ChannelId
+    thread: ThreadId | None
+    is_direct: bool
+    reply_to: ReplyAddress
+    """That of the newest such message: what the adapter itself noted about the place."""
+    last: datetime
+    """When that message was received, by the program's clock."""
+
+
+class CatchesUp(ABC):
+    """On an adapter: what was written while nobody listened can be read from the platform's history."""
+
+    @abstractmethod
+    def gaps(self) -> int:
+        """How often listening has begun anew without the platform itself repeating what came before; 0 until it
+        listens, and 0 again when it is entered anew. The gateway calls `missed` each time this has grown."""
+
+    @abstractmethod
+    def missed(self, since: datetime, places: Sequence[Place]) -> AsyncIterator[InboundMessage]:
+        """What people wrote since then in `places` (the most lately active first) and wherever else the adapter can
+        see, oldest first in each place, with the ids that the live messages carry: what was received before is
+        recognised by them. An async generator that reads page by page: it is closed as soon as there is enough.
+
+        Raises ConnectionLost, RateLimited or a DeliveryError; places that are gone or closed to us are passed over.
+        """
+
+
+class FetchesFiles(ABC):
+    """On an adapter: the files that come with messages can be fetched."""
+
+    @abstractmethod
+    async def fetch(self, attachment: Attachment, *, most_bytes: int) -> bytes:
+        """The content of an attachment that this adapter described, fetched from the platform's own hosts only
+        (`core.fetching` does it). Raises FileTooLarge, FileRefused or FileUnavailable."""
+
+
+class Diagnoses(ABC):
+    """On an adapter: what its account lacks can be told without waiting for a message that never comes."""
+
+    @abstractmethod
+    async def diagnose(self) -> Sequence[str]:
+        """What is missing (scopes, intents, subscriptions), one sentence each with the way out; nothing where all is
+        well. Called between entering and leaving, without `run`. Raises ConnectionLost."""
 
 
 ConfigT = TypeVar("ConfigT")

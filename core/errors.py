@@ -13,6 +13,10 @@ GatewayError
 │   ├── DeliveryUncertain        it may have arrived: settle by key, by looking it up, or by policy
 │   ├── DeliveryUnavailable      the platform cannot take it now: try again later
 │   └── TargetGone               the place to reply to no longer exists
+├── FetchError                   the file is left out, and the person told why
+│   ├── FileTooLarge             ask for a smaller one
+│   ├── FileRefused              it comes from where files must not come from, or is not what it should be
+│   └── FileUnavailable          gone, or its server fails: it may be tried again
 └── ChatError                    a notice with an id, after what the type allows
     ├── ChatRateLimited          bounded retry before the first visible text
     ├── ChatUnavailable          the same, then a fallback model
@@ -95,6 +99,22 @@ class DeliveryUnavailable(DeliveryError):
 
 class TargetGone(DeliveryError):
     """The channel, thread or message to reply to no longer exists or is closed to us."""
+
+
+class FetchError(GatewayError):
+    """A file that came with a message cannot be had."""
+
+
+class FileTooLarge(FetchError):
+    """It has more bytes than may be fetched."""
+
+
+class FileRefused(FetchError):
+    """Its address, the way to it, or its content type is not one that is allowed."""
+
+
+class FileUnavailable(FetchError):
+    """Its server does not have it, does not give it, or does not answer."""
 
 
 class ChatError(GatewayError):
