@@ -93,7 +93,7 @@ class ApiAdapter(Adapter, ServesHttp, Hosted):
         await intake.close()
 
     def reply(self, address: ReplyAddress) -> ReplyChannel:
-        return ApiReply(self._answers, address)
+        return self._answers.reply(address)
 
     def routes(self) -> Iterable[web.AbstractRouteDef]:
         ours, openai = Shape.OURS, Shape.OPENAI

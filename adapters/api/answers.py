@@ -31,6 +31,8 @@ class Answer:
         self.accepted = False
         """The message is in the journal, so the journal knows how it ended."""
         self.readers = 0
+        self.growing = False
+        """Somebody wants to see it while it is written."""
         self._settled = asyncio.Event()
         self._news: asyncio.Event | None = None
 
@@ -88,14 +90,18 @@ class Answers:
         self._by_event: OrderedDict[EventId, Answer] = OrderedDict()
 
     @contextmanager
-    def wait(self, event: EventId) -> Iterator[Answer]:
-        """Wait for the answer to `event`, together with others who do. Raises Refusal (503) when too many wait."""
+    def wait(self, event: EventId, *, growing: bool = False) -> Iterator[Answer]:
+        """Wait for the answer to `event`, together with others who do. Raises Refusal (503) when too many wait.
+
+        `growing` asks to see it while it is written, if it has not begun yet.
+        """
         answer = self._by_event.get(event)
         if answer is None or answer.outcome is not None:  # an ended one is left to those who still read it
             if len(self._by_event) >= self._most:
                 raise Refusal(503, "overloaded", "Too many requests are waiting for an answer.", retry_after=5)
             answer = self._by_event[event] = Answer()
         answer.readers += 1
+        answer.growing |= growing
         try:
             yield answer
         finally:
@@ -106,6 +112,11 @@ class Answers:
     def get(self, event: EventId) -> Answer | None:
         """The answer to `event`, if somebody waits for it."""
         return self._by_event.get(event)
+
+    def reply(self, address: ReplyAddress) -> ReplyChannel:
+        """The way back to a request: one that streams only where somebody looks."""
+        answer = self._by_event.get(_event_of(address))
+        return ApiReply(self, address) if answer is not None and answer.growing else WholeReply(self, address)
 
     def unsettled(self, most: int) -> list[tuple[EventId, Answer]]:
         """Some answers that are still due, others with each call."""
@@ -128,7 +139,11 @@ def address_of(event: EventId) -> ReplyAddress:
     return ReplyAddress(json.dumps({"request": event}))
 
 
-class ApiReply(ReplyChannel, CanStream, CanFail, Keyed):
+def _event_of(address: ReplyAddress) -> EventId:
+    return EventId(json.loads(address)["request"])
+
+
+class WholeReply(ReplyChannel, CanFail, Keyed):
     """Back to whoever waits for this request. It never fails: without anyone waiting, the journal has the reply."""
 
     limits = TextLimits(max_length=1_000_000_000, edit_interval=0.0)
@@ -136,7 +151,7 @@ class ApiReply(ReplyChannel, CanStream, CanFail, Keyed):
 
     def __init__(self, answers: Answers, address: ReplyAddress) -> None:
         self._answers = answers
-        self._event = EventId(json.loads(address)["request"])
+        self._event = _event_of(address)
 
     async def send(self, text: str, *, key: IdempotencyKey) -> MessageId | None:  # noqa: ARG002 - the first answer counts
         if answer := self._answers.get(self._event):
@@ -146,6 +161,10 @@ class ApiReply(ReplyChannel, CanStream, CanFail, Keyed):
     async def fail(self, failure: Failure, *, key: IdempotencyKey) -> None:  # noqa: ARG002 - the first answer counts
         if answer := self._answers.get(self._event):
             answer.settle(failure)
+
+
+class ApiReply(WholeReply, CanStream):
+    """The same, for a request that wants to see the answer grow."""
 
     @asynccontextmanager
     async def stream(self, *, key: IdempotencyKey) -> AsyncIterator[StreamSink]:  # noqa: ARG002 - the first answer counts
@@ -164,7 +183,7 @@ class _Sink(StreamSink):
 
     @property
     def message(self) -> MessageId | None:
-        return MessageId(self._event)
+        return None  # nothing that could be edited later
 
     async def append(self, text: str) -> None:
         self.pieces.append(text)

@@ -49,7 +49,7 @@ async def chat_stream(request: web.Request, caller: Caller, intake: Intake) -> w
     question = question_of(request, await read(request, ChatBody), caller)
     out = Growing(request, "application/x-ndjson", _fault)
     try:
-        async with intake.ask(question) as asked:
+        async with intake.ask(question, growing=True) as asked:
             out.headers.update(headers_of(asked))
             await _show(out, asked.answer, reset=is_reset(question.text))
     except Refusal as refusal:

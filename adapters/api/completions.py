@@ -97,7 +97,7 @@ class Completions:
         out = Growing(request, "text/event-stream", _fault)
         usage = None
         try:
-            async with self._intake.ask(question) as asked:
+            async with self._intake.ask(question, growing=True) as asked:
                 out.headers.update(headers_of(asked))
                 if is_reset(question.text):
                     await asked.answer.whole()

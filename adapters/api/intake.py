@@ -87,8 +87,8 @@ class Intake:
         """None while the gateway does not receive."""
 
     @asynccontextmanager
-    async def ask(self, question: Question) -> AsyncIterator[Asked]:
-        """Hand the question in; inside the context its answer can be waited for.
+    async def ask(self, question: Question, *, growing: bool = False) -> AsyncIterator[Asked]:
+        """Hand the question in; inside the context its answer can be waited for, and watched if it is `growing`.
 
         Raises Refusal, also in place of what the context was doing when the time was up (504). Leaving early takes
         nothing back: the question will be answered, and the answer stored.
@@ -96,7 +96,7 @@ class Intake:
         message = parse_message(question, self._account, self._host.clock.now())
         try:
             # Waiting begins before the inbox has the message: the answer may come at once.
-            with self._answers.wait(message.event) as answer:
+            with self._answers.wait(message.event, growing=growing) as answer:
                 async with asyncio.timeout(self._timeout):
                     replayed = await self._hand_in(message, answer)
                     answer.accepted = True

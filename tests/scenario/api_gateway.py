@@ -12,7 +12,7 @@ from typing import Any, cast
 import aiohttp
 from aiohttp import web
 
-from adapters.api import ApiAdapter, ApiReply, Config
+from adapters.api import ApiAdapter, ApiReply, Config, WholeReply
 from core.adapter import Failure, IdempotencyKey, Receipt
 from core.archive import Archive
 from core.chat import ChatMessage, Usage
@@ -28,7 +28,7 @@ from core.messages import AccountId, ConversationKey, EventId, InboundMessage, S
 API = AccountId("api")
 MAX_BODY = 1_000_000
 
-Answering = Callable[[InboundMessage, ApiReply], Awaitable[str | Failure]]
+Answering = Callable[[InboundMessage, WholeReply], Awaitable[str | Failure]]
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Desk:
         row = self.rows[event]
         self.begun += 1
         reply = self.adapter.reply(row.message.reply_to)
-        assert isinstance(reply, ApiReply)
+        assert isinstance(reply, WholeReply)
         outcome = await self.answering(row.message, reply)
         row.outcome = outcome
         if isinstance(outcome, Failure):
@@ -116,7 +116,7 @@ class Desk:
 
     async def _tell(self, message: InboundMessage, reason: Failure) -> None:
         reply = self.adapter.reply(message.reply_to)
-        assert isinstance(reply, ApiReply)
+        assert isinstance(reply, WholeReply)
         await reply.fail(reason, key=IdempotencyKey("refused"))
 
     def _spawn(self, work: Any) -> None:
@@ -125,9 +125,11 @@ class Desk:
         task.add_done_callback(self.tasks.discard)
 
 
-async def echo(message: InboundMessage, reply: ApiReply) -> str:
+async def echo(message: InboundMessage, reply: WholeReply) -> str:
     """Say the text again, word by word."""
     text = f"{message.sender.id} says: {message.text}"
+    if not isinstance(reply, ApiReply):
+        return text
     async with reply.stream(key=IdempotencyKey("t-0")) as sink:
         for word in text.split(" "):
             await sink.append(word if word == text.split(" ", maxsplit=1)[0] else f" {word}")

@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from adapters.api import ApiReply, Config, intake, reading
+from adapters.api import ApiReply, Config, WholeReply, intake, reading
 from core.adapter import Failure, FailureCode, IdempotencyKey, Receipt
 from core.errors import (
     ChatMisconfigured,
@@ -80,7 +80,8 @@ async def test_reset_answers_done_in_every_shape(gateway: ApiGateway, text: str)
 async def test_a_stream_grows_line_by_line_and_ends_with_done(gateway: ApiGateway) -> None:
     written, go_on = asyncio.Event(), asyncio.Event()
 
-    async def pausing(message: InboundMessage, reply: ApiReply) -> str:
+    async def pausing(message: InboundMessage, reply: WholeReply) -> str:
+        assert isinstance(reply, ApiReply)
         async with reply.stream(key=IdempotencyKey("t-0")) as sink:
             await sink.append("One")
             written.set()
@@ -100,7 +101,8 @@ async def test_a_stream_grows_line_by_line_and_ends_with_done(gateway: ApiGatewa
 async def test_a_long_stream_is_not_sent_anew_with_every_word(gateway: ApiGateway) -> None:
     words = [f"word{number} " for number in range(5000)]
 
-    async def long(message: InboundMessage, reply: ApiReply) -> str:
+    async def long(message: InboundMessage, reply: WholeReply) -> str:
+        assert isinstance(reply, ApiReply)
         async with reply.stream(key=IdempotencyKey("t-0")) as sink:
             for word in words:
                 await sink.append(word)
@@ -144,7 +146,7 @@ FAILURES = {
 @pytest.mark.parametrize("path", ["/chat", "/chat-stream", "/v1/chat/completions", "stream"])
 @pytest.mark.parametrize("code", list(FailureCode))
 async def test_every_failure_has_its_status(gateway: ApiGateway, code: FailureCode, path: str) -> None:
-    async def failing(message: InboundMessage, reply: ApiReply) -> Failure:
+    async def failing(message: InboundMessage, reply: WholeReply) -> Failure:
         return Failure(code=code, text="Sorry (id 12ab).", id="12ab", retry_after=1.2)
 
     gateway.desk.answering = failing
@@ -162,7 +164,8 @@ async def test_every_failure_has_its_status(gateway: ApiGateway, code: FailureCo
 
 @pytest.mark.parametrize("path", ["/chat-stream", "/v1/chat/completions"])
 async def test_a_stream_that_breaks_off_ends_with_an_error_and_without_done(gateway: ApiGateway, path: str) -> None:
-    async def breaking(message: InboundMessage, reply: ApiReply) -> Failure:
+    async def breaking(message: InboundMessage, reply: WholeReply) -> Failure:
+        assert isinstance(reply, ApiReply)
         with suppress(ConnectionError):
             async with reply.stream(key=IdempotencyKey("t-0")) as sink:
                 await sink.append("Half an ")
@@ -237,7 +240,7 @@ async def test_leaving_the_adapter_answers_those_who_wait(gateway: ApiGateway) -
     assert (status, body["error"]["code"]) == (503, "overloaded")
 
 
-async def never(message: InboundMessage, reply: ApiReply) -> str:
+async def never(message: InboundMessage, reply: WholeReply) -> str:
     await asyncio.Event().wait()
     return ""
 
@@ -272,7 +275,7 @@ async def test_two_users_may_use_the_same_key(gateway: ApiGateway) -> None:
 async def test_requests_that_repeat_each_other_at_once_are_one_question(gateway: ApiGateway) -> None:
     go_on = asyncio.Event()
 
-    async def slow(message: InboundMessage, reply: ApiReply) -> str:
+    async def slow(message: InboundMessage, reply: WholeReply) -> str:
         await go_on.wait()
         return "once"
 
@@ -294,7 +297,7 @@ async def test_a_failed_question_is_asked_again_when_the_request_is_repeated(gat
         "up again",
     ]
 
-    async def flaky(message: InboundMessage, reply: ApiReply) -> str | Failure:
+    async def flaky(message: InboundMessage, reply: WholeReply) -> str | Failure:
         return outcomes[gateway.desk.begun - 1]
 
     gateway.desk.answering = flaky
@@ -306,7 +309,7 @@ async def test_a_failed_question_is_asked_again_when_the_request_is_repeated(gat
 async def test_asking_again_counts_against_the_rate() -> None:
     async with api_gateway(per_minute=1) as gateway:
 
-        async def failing(message: InboundMessage, reply: ApiReply) -> Failure:
+        async def failing(message: InboundMessage, reply: WholeReply) -> Failure:
             return Failure(code=FailureCode.MODEL_UNAVAILABLE, text="Down.", id="d1")
 
         gateway.desk.answering = failing
@@ -324,7 +327,7 @@ async def test_a_malformed_key_is_refused(gateway: ApiGateway, key: str) -> None
 async def test_a_client_that_hangs_up_does_not_lose_the_turn(gateway: ApiGateway) -> None:
     go_on = asyncio.Event()
 
-    async def slow(message: InboundMessage, reply: ApiReply) -> str:
+    async def slow(message: InboundMessage, reply: WholeReply) -> str:
         await go_on.wait()
         return "late"
 
@@ -340,7 +343,8 @@ async def test_a_client_that_hangs_up_does_not_lose_the_turn(gateway: ApiGateway
 
 
 async def test_a_client_that_hangs_up_in_a_stream_leaves_nothing_behind(gateway: ApiGateway) -> None:
-    async def endless(message: InboundMessage, reply: ApiReply) -> str:
+    async def endless(message: InboundMessage, reply: WholeReply) -> str:
+        assert isinstance(reply, ApiReply)
         async with reply.stream(key=IdempotencyKey("t-0")) as sink:
             while len(gateway.adapter._answers):
                 await sink.append("word ")
@@ -360,7 +364,7 @@ async def test_an_answer_that_takes_too_long_can_be_fetched_later(path: str) -> 
     async with api_gateway(config=Config(timeout=timedelta(milliseconds=50))) as gateway:
         go_on = asyncio.Event()
 
-        async def slow(message: InboundMessage, reply: ApiReply) -> str:
+        async def slow(message: InboundMessage, reply: WholeReply) -> str:
             await go_on.wait()
             return "late"
 
