@@ -262,7 +262,10 @@ async def ask(session: ClientSession, command: str, arguments: dict[str, Any]) -
 def _answers(path: str) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(2.0)
-        return probe.connect_ex(path) == 0
+        try:
+            return probe.connect_ex(path) == 0
+        except (OSError, ValueError):  # the note does not hold a path
+            return False
 
 
 def _note(database: Path) -> Path:

@@ -26,6 +26,8 @@ _LOOK_EVERY = 2.0
 async def serve(path: Path | None, environ: Mapping[str, str]) -> int:
     """Run until SIGTERM or SIGINT. Raises ConfigError and StorageError when it cannot start."""
     started = time.monotonic()
+    if path is None and DEFAULT_FILE.exists():
+        path = DEFAULT_FILE  # by name: should it vanish, a reload must not fall back to the defaults
     config = load(path, environ)
     _log_as(config)
     for account, reason in config.left_out:
