@@ -102,9 +102,10 @@ class Inbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-        for task in self._notices:
+        tasks = (*self._notices, *self._commits)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._notices, *self._commits, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def close(self) -> None:
         """Admit nothing more."""

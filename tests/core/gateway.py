@@ -47,6 +47,9 @@ MODELS = ("test-model", "other-model")
 SESSION = SessionSettings(system_prompt="Be brief.", max_turns=20, max_tokens=8000, idle_after=timedelta(hours=24))
 
 
+_ids = itertools.count(1)
+
+
 async def until(condition: Callable[[], object], *, seconds: float = 20.0) -> None:
     """Wait for something that other tasks and the store's thread bring about."""
     async with asyncio.timeout(seconds):
@@ -103,6 +106,7 @@ class Gateway:
         per_minute: int | None = None,
         stale_after: timedelta = timedelta(minutes=15),
         accounts: dict[str, AccountConfig] | None = None,
+        hold_before: str = "",
     ) -> None:
         self.path = path
         self.clock = clock
@@ -113,6 +117,7 @@ class Gateway:
         self.store = SqliteStore(path, clock=clock)
         journal: Any = Journal(self.store)  # what it passes on has the types of the store
         self.journal: Journal = journal
+        self.journal.hold_before = hold_before
         self.sessions = SessionManager(journal, session)
         self.delivery = Delivery(journal, clock, ambiguous=lambda account: self.accounts[account].ambiguous)
         self.responder = Responder(
@@ -145,7 +150,6 @@ class Gateway:
             account=lambda account: self.accounts[account],
             reply=self.reply,
         )
-        self._ids = itertools.count(1)
         self._stack = AsyncExitStack()
 
     def reply(self, account: AccountId, address: ReplyAddress) -> ReplyChannel:
@@ -187,7 +191,7 @@ class Gateway:
         self, text: str, *, user: str = "ann", place: str = "home", account: str = "work", **fields: Any
     ) -> InboundMessage:
         """A direct message, unless `fields` says otherwise."""
-        number = f"{next(self._ids)}-{self.clock.now():%H%M%S%f}"
+        number = next(_ids)
         fields.setdefault("sender", Sender(id=UserId(user), display_name=user.title()))
         defaults: dict[str, Any] = {
             "id": MessageId(f"in{number}"),
