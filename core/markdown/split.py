@@ -121,9 +121,17 @@ class Splitter:
         pieces, moved = self._pieces, list[Piece]()
         while not last and len(pieces) > 1 and isinstance(pieces[-1].block, Heading):
             moved.insert(0, pieces.pop())
-        text = compose(pieces)
-        while len(pieces) > 1 and self._dialect.size(text) > self._room:  # sizes of blocks do not add up exactly
-            moved.insert(0, pieces.pop())
+        text, room = compose(pieces), self._room
+        while self._dialect.size(text) > self._room:  # sizes of blocks do not add up exactly
+            if len(pieces) > 1:
+                moved.insert(0, pieces.pop())
+            else:
+                room = room * 9 // 10
+                head, rest = cut(pieces[0].block, room, self._size, force=True)
+                if not head or room < self._room // 4:
+                    break
+                pieces = [Piece(block, None) for block in head]
+                moved = [Piece(block, None) for block in rest] + moved
             text = compose(pieces)
         if text.strip():
             self._parts.append(text)

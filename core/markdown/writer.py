@@ -149,8 +149,11 @@ class Writer:
 
     def cell(self, cell: Inlines) -> str:
         """One line; a pipe in it is escaped whatever it stands in."""
-        text = "".join("<br>" if isinstance(inline, Break) else self.inline(inline, "") for inline in cell)
-        return re.sub(r"(?<!\\)\|", r"\\|", text.replace("\n", " ")).strip()
+        pieces = (
+            self.text(inline.text) if isinstance(inline, Text) else self.inline(inline).replace("|", "\\|")
+            for inline in cell
+        )
+        return "".join(pieces).replace("\\\n", "<br>").replace("\n", " ").strip()
 
     def rule(self) -> str:
         return "---"

@@ -1,0 +1,1 @@
+"""One module per way of writing. Nowhere else in the core does a platform have a name."""
