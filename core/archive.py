@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
+from core.adapter import Place
 from core.journal import InboxId, PartId, TurnId, TurnState
 from core.messages import AccountId, ChannelId, ConversationKey, InboundMessage, MessageId, UserId
 
@@ -136,6 +137,17 @@ class Archive(Protocol):
 
     async def dead_letters(self, *, limit: int = 100) -> Sequence[DeadLetter]:
         """Newest first."""
+        ...
+
+    async def places(self, account: AccountId, *, since: datetime, limit: int = 50) -> Sequence[Place]:
+        """Where messages to this account were accepted since then, the most lately active first.
+
+        Looks at the newest 1,000 messages of the account; those whose texts were removed are passed over.
+        """
+        ...
+
+    def last_sent(self, account: AccountId) -> datetime | None:
+        """When a part of a reply last arrived there; None since this store was opened. Kept in memory."""
         ...
 
     async def retry_part(self, part: PartId) -> ConversationKey | None:

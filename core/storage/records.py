@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Literal
 
+from core.adapter import Place
 from core.archive import ApiKey, DeadLetter, SessionInfo, StoredTurn, TraceStep, Waiting
 from core.journal import InboxId, TurnId, TurnState
 from core.messages import AccountId, ConversationKey, MessageId
@@ -12,6 +13,8 @@ from core.storage.codec import decode, micros, moment, when
 from core.storage.turns import question, reply_text
 
 LETTER_LENGTH = 200
+
+PLACES = "SELECT body, received_at FROM inbox WHERE account = ? ORDER BY id DESC LIMIT 1000"
 
 
 def sessions(
@@ -88,6 +91,27 @@ def waiting(db: sqlite3.Connection, key: str) -> list[Waiting]:
         (key,),
     ).fetchall()
     return [Waiting(id=InboxId(id), message=decode(body), received_at=moment(at)) for id, body, at in rows]
+
+
+def places(db: sqlite3.Connection, account: str, since: int, limit: int) -> list[Place]:
+    """Each with its newest message."""
+    found: dict[tuple[str, str | None], Place] = {}
+    for body, received in db.execute(PLACES, (account,)):
+        if body is None or received < since:
+            continue
+        message = decode(body)
+        where = (message.channel, message.thread)
+        if where not in found:
+            found[where] = Place(
+                channel=message.channel,
+                thread=message.thread,
+                is_direct=message.is_direct,
+                reply_to=message.reply_to,
+                last=moment(received),
+            )
+            if len(found) == limit:
+                break
+    return list(found.values())
 
 
 _What = Literal["received", "turn started", "model done", "sending", "sent", "waiting", "dead", "expired", "failed"]

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import structlog
 
+from core.adapter import Place
 from core.archive import ApiKey, DeadLetter, SessionInfo, StorageFigures, StoredTurn, TraceStep, Waiting
 from core.clock import Clock
 from core.journal import (
@@ -53,6 +54,7 @@ class SqliteStore:
         self._clock = clock
         self._lock = LockFile(path)
         self._instance = ""
+        self._last_sent: dict[AccountId, datetime] = {}
         self._writer = Writer(self._open, clock=clock, what=repr(str(path)))
 
     @property
@@ -167,6 +169,7 @@ class SqliteStore:
     async def sent(self, part: OutboxPart, message: MessageId | None) -> None:
         shown = None if message is None else name(message)
         await self._writer.run(partial(outbound.sent, part=part.id, turn=part.turn, message=shown, now=self._now()))
+        self._last_sent[part.account] = self._clock.now()
 
     async def postpone(self, part: OutboxPart, until: datetime, error: str, *, state: OutboxState) -> OutboxPart:
         await self._writer.run(
@@ -239,6 +242,12 @@ class SqliteStore:
 
     async def dead_letters(self, *, limit: int = 100) -> Sequence[DeadLetter]:
         return await self._writer.run(partial(records.dead_letters, limit=limit))
+
+    async def places(self, account: AccountId, *, since: datetime, limit: int = 50) -> Sequence[Place]:
+        return await self._writer.run(partial(records.places, account=name(account), since=micros(since), limit=limit))
+
+    def last_sent(self, account: AccountId) -> datetime | None:
+        return self._last_sent.get(account)
 
     async def retry_part(self, part: PartId) -> ConversationKey | None:
         key = await self._writer.run(partial(outbound.retry_part, part=part, now=self._now()))

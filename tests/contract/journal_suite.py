@@ -1249,6 +1249,45 @@ class JournalContract:
         assert (await store.turns(key()))[0].id > turn.id
         assert TurnId(turn.id) == turn.id
 
+    # where an account was written to
+
+    async def test_places_are_those_of_one_account_the_most_lately_active_first(
+        self, store: Store, clock: HeldClock
+    ) -> None:
+        start = clock.now()
+        for channel, thread in (("a", None), ("b", None), ("b", "t"), ("a", None)):
+            message = inbound(channel=channel)
+            await store.accept(replace(message, thread=ThreadId(thread) if thread else None), key(), QUOTA)
+            await clock.advance(60)
+        await store.accept(inbound(channel="c", account="home"), key(account="home"), QUOTA)
+        places = await store.places(WORK, since=start)
+        assert [(place.channel, place.thread) for place in places] == [("a", None), ("b", "t"), ("b", None)]
+        assert places[0].last == start + timedelta(minutes=3)
+        assert (places[0].is_direct, places[0].reply_to) == (True, message.reply_to)
+        assert await store.places(WORK, since=start, limit=1) == places[:1]
+        assert await store.places(WORK, since=places[1].last) == places[:2]
+        assert [place.channel for place in await store.places(AccountId("home"), since=start)] == ["c"]
+
+    async def test_places_outlive_the_process_and_forgotten_texts_take_theirs_along(
+        self, engine: Engine, clock: HeldClock
+    ) -> None:
+        start = clock.now()
+        async with engine.open() as store:
+            await accept(store, user="ann")
+            await store.accept(inbound(user="bob", channel="other"), key("bob"), QUOTA)
+        async with engine.open() as store:
+            assert [place.channel for place in await store.places(WORK, since=start)] == ["other", "general"]
+            await store.forget(key("bob"))
+            assert [place.channel for place in await store.places(WORK, since=start)] == ["general"]
+
+    async def test_the_last_reply_of_an_account_is_known_since_it_was_opened(
+        self, store: Store, clock: HeldClock
+    ) -> None:
+        assert store.last_sent(WORK) is None
+        await exchange(store, "q", "a")
+        assert store.last_sent(WORK) == clock.now()
+        assert store.last_sent(AccountId("home")) is None
+
     # backup, closing
 
     async def test_a_backup_is_a_whole_store(self, engine: Engine, store: Store, tmp_path: Path) -> None:

@@ -111,6 +111,7 @@ class SimulatedPlatform(ABC):
 
     def gateway_listens(self, url: str) -> None:
         """The gateway's HTTP server is up at `url`; where to post webhooks. Called at every start, before `listening`."""
+        del url
 
     @abstractmethod
     async def listening(self, name: str = "bot") -> None:

@@ -1,0 +1,3 @@
+-- Where an account was written to lately, looked up after a gap: its newest messages, by rowid.
+
+CREATE INDEX inbox_account ON inbox (account);
