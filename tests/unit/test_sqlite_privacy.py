@@ -1,0 +1,68 @@
+"""What was forgotten is in no byte of the file or its WAL."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from core.journal import Outcome, TurnState
+from core.storage.sqlite import SqliteStore
+from tests.clock import HeldClock
+from tests.contract.journal_suite import accept, answered, begin, deliver, exchange, key
+
+CANARY = "canary-7d1f"
+NEIGHBOUR = "neighbour-55aa"
+
+
+def _found(path: Path, text: str) -> int:
+    files = [file for file in path.parent.iterdir() if file.name.startswith(path.name)]
+    return sum(file.read_bytes().count(text.encode()) for file in files)
+
+
+async def _talk(store: SqliteStore, user: str, secret: str, length: int) -> None:
+    """Every kind of row that holds a text, of about `length` characters."""
+    text = (secret + " ") * max(1, length // len(secret))
+    await exchange(store, text, text, user=user)
+    await accept(store, text, user=user)
+    await deliver(
+        store,
+        await store.finish(await begin(store, user), Outcome(state=TurnState.FAILED, parts=(text,), error=secret)),
+    )
+    await accept(store, text, user=user)
+    await store.finish(await begin(store, user), Outcome(state=TurnState.FAILED, error=secret, dead=True))
+    await accept(store, text, user=user)
+    await store.finish(await begin(store, user), replace(answered(text, question=text), parts=(text, text)))
+    await accept(store, text, user=user)
+    await begin(store, user)
+    await accept(store, text, user=user)
+
+
+@pytest.mark.parametrize("length", [20, 400, 3_000, 30_000])
+async def test_forget_leaves_no_byte_of_a_text(tmp_path: Path, clock: HeldClock, length: int) -> None:
+    path = tmp_path / "journal.db"
+    async with SqliteStore(path, clock=clock) as store:
+        for number in range(20):
+            await _talk(store, f"before{number}", NEIGHBOUR, 300)
+            if number % 4 == 0:
+                await _talk(store, "ann", CANARY, length)
+        assert _found(path, CANARY) > 0
+        assert await store.forget(key("ann")) > 0
+        assert _found(path, CANARY) == 0
+        assert _found(path, NEIGHBOUR) > 0
+    assert _found(path, CANARY) == 0
+
+
+async def test_a_sweep_leaves_no_byte_of_a_text(tmp_path: Path, clock: HeldClock) -> None:
+    path = tmp_path / "journal.db"
+    async with SqliteStore(path, clock=clock) as store:
+        for number in range(30):
+            await exchange(store, CANARY * 30, CANARY * 30, user=f"user{number}")
+        await clock.advance(40 * 86_400)
+        await exchange(store, NEIGHBOUR, NEIGHBOUR, user="bob")
+        while await store.sweep(older_than=clock.now() - timedelta(days=30), most=10):
+            pass
+        assert _found(path, CANARY) == 0
+        assert _found(path, NEIGHBOUR) > 0
