@@ -205,16 +205,17 @@ class Connection:
         self._leave()
         live = self._desk.visits.get(self.visitor.id, thread)
         live.watchers[self] = self.wake  # it stays while it is read
+        asked = set(live.questions)
         try:
             turns, more = await self._desk.history.turns(self._key(thread), live, most=most)
         except BaseException:
             live.watchers.pop(self, None)
             raise
         self._thread, self._live = thread, live
-        self._told = {turn["message"] for turn in turns}
+        self._told = asked | {turn["message"] for turn in turns}
         self._shown = {}
         for answer in live.answers.values():  # what has ended is in the turns
-            if turns and answer.message in self._told and answer.state is not AnswerState.RUNNING:
+            if answer.message in self._told and answer.state is not AnswerState.RUNNING:
                 answer.render()
                 self._shown[answer.key] = (answer.version, len(answer.settled), answer.tail, answer.state.value)
         self.post({"type": "conversation", "conversation": thread, "turns": turns, "more": more})

@@ -11,6 +11,7 @@ from adapters.web.live import Answer, AnswerState, Conversation, Question
 from adapters.web.protocol import Event, milliseconds, shown_failure
 from core.archive import Archive, SessionInfo, StoredTurn, Waiting
 from core.clock import Clock
+from core.commands import parse_command
 from core.journal import TurnId, TurnState
 from core.markdown.html import render
 from core.messages import ConversationKey, MessageId
@@ -60,7 +61,8 @@ class History:
                 if not (retry and _takes_over(shown, item.message.id)):
                     shown.append(_entry(item.message.id, item.message.text, milliseconds(item.message.sent_at)))
         for question in live.questions.values():
-            if question.message not in claimed and not question.retry:
+            beyond = more and milliseconds(question.at) < shown[0]["at"]
+            if _is_command(question) and question.message not in claimed and not beyond:
                 entry = self._unstored(question, live)
                 later = (place for place, other in enumerate(shown) if other["at"] > entry["at"])
                 shown.insert(next(later, len(shown)), entry)
@@ -103,7 +105,7 @@ class History:
             self._size -= len(self._rendered.pop(turn.id, ""))
 
     def _unstored(self, question: Question, live: Conversation) -> Event:
-        """A question that is no turn of the store: a command, or one that was stored a moment ago."""
+        """A command and its reply: the store keeps no turn of them, so they are shown as long as they are known here."""
         entry = _entry(question.message, question.text, milliseconds(question.at))
         answer = next((a for a in reversed(live.answers.values()) if a.message == question.message), None)
         if answer is not None:
@@ -158,6 +160,11 @@ def _message_of(turn: StoredTurn, live: Conversation, claimed: set[MessageId]) -
         if question.text == turn.question and question.message not in claimed:
             return question.message
     return MessageId(f"turn-{turn.id}")
+
+
+def _is_command(question: Question) -> bool:
+    command = parse_command(question.text)
+    return command is not None and command.bypasses
 
 
 def _takes_over(shown: list[Event], message: MessageId) -> bool:

@@ -15,6 +15,7 @@ const PAGE = 40;
 let open = randomId(); // the conversation; a new one is known to the server with its first question
 let turns = PAGE;
 let notice = "";
+let stopping = false;
 let looked = 0; // when the conversation was last asked for
 
 const mac = /Mac|iPhone|iPad/.test(navigator.platform);
@@ -61,7 +62,9 @@ function hear(event) {
       else chat.add({ message: event.message, question: event.text, at: event.at, state: "waiting" });
       break;
     case "answer":
-      if (here) chat.answer(event);
+      if (!here) break;
+      chat.answer(event);
+      if (stopping && event.state !== "running") { stopping = false; ask(); } // it is said there that it was stopped
       break;
     case "accepted":
       outbox.take(event.client_id);
@@ -135,7 +138,7 @@ function ask() {
 }
 
 function go(id) {
-  drawer(false);
+  aside();
   if (id === open) return;
   history.pushState(null, "", `#/c/${id}`);
   visit();
@@ -158,7 +161,7 @@ function visit() {
 
 /** A blank page. */
 function begin() {
-  drawer(false);
+  aside();
   if (location.hash) history.pushState(null, "", location.pathname);
   open = randomId();
   turns = PAGE;
@@ -194,6 +197,7 @@ function send(text) {
   chat.drop(["rejected"]);
   const item = { type: "send", conversation: open, client_id: randomId(), text, language: tag() };
   outbox.add(item);
+  composer.place = `draft:${open}`;
   if (!location.hash) history.replaceState(null, "", `#/c/${open}`);
   list.select(open);
   chat.add({ message: item.client_id, question: text, at: Date.now(), state: "unsent" });
@@ -214,7 +218,7 @@ function retry() {
 
 function stop() {
   if (!chat.busy) return;
-  link.send({ type: "stop", conversation: open });
+  stopping = link.send({ type: "stop", conversation: open });
   setTimeout(() => chat.busy && ask(), 1500);
 }
 
@@ -232,25 +236,27 @@ function remove(id) {
   if (link.send({ type: "delete", conversation: id })) list.load(list.items.filter((item) => item.id !== id));
 }
 
+/** Show or hide the list: true, false, or the other way round. */
 function drawer(shown) {
-  if (!narrow.matches) {
-    if (shown === undefined) {
-      const hidden = root.dataset.side !== "hidden";
-      root.dataset.side = hidden ? "hidden" : "shown";
-      store.set("side", root.dataset.side);
-      $(hidden ? "menu" : "fold").focus();
-    }
-  } else if (shown !== false && root.dataset.drawer !== "open") {
-    root.dataset.drawer = "open";
-    $("fold").focus();
-  } else if (root.dataset.drawer === "open") {
-    delete root.dataset.drawer;
-    $("menu").focus();
-  }
-  const closed = narrow.matches ? root.dataset.drawer !== "open" : root.dataset.side === "hidden";
-  $("side").inert = closed;
-  document.querySelector("main").inert = narrow.matches && !closed;
-  $("menu").setAttribute("aria-expanded", String(!closed));
+  const before = narrow.matches ? root.dataset.drawer === "open" : root.dataset.side !== "hidden";
+  const now = shown ?? !before;
+  if (narrow.matches) root.dataset.drawer = now ? "open" : "closed";
+  else { root.dataset.side = now ? "shown" : "hidden"; store.set("side", root.dataset.side); }
+  $("side").inert = !now;
+  document.querySelector("main").inert = narrow.matches && now;
+  $("menu").setAttribute("aria-expanded", String(now));
+  if (now !== before) $(now ? "fold" : "menu").focus();
+}
+
+/** How the list begins: hidden on a narrow screen, else as it was left. */
+function sides() {
+  delete root.dataset.drawer;
+  drawer(narrow.matches ? false : root.dataset.side !== "hidden");
+}
+
+/** On a narrow screen the list is in the way once a choice was made. */
+function aside() {
+  if (narrow.matches) drawer(false);
 }
 
 function themes(next) {
@@ -282,7 +288,7 @@ function words() {
 
 $("new").onclick = $("new2").onclick = begin;
 $("menu").onclick = $("fold").onclick = () => drawer();
-$("scrim").onclick = () => drawer(false);
+$("scrim").onclick = aside;
 $("theme").onclick = () => themes(true);
 $("language").onclick = () => { toggleLanguage(); words(); for (const turn of chat.turns.values()) turn.become(turn.state); };
 $("skip").onclick = (event) => { event.preventDefault(); composer.focus(); };
@@ -308,15 +314,15 @@ $("login").onsubmit = async (event) => {
 addEventListener("popstate", visit);
 addEventListener("hashchange", () => open !== /^#\/c\/(.+)$/.exec(location.hash)?.[1] && visit());
 addEventListener("storage", (event) => event.key === "language" && location.reload());
-narrow.addEventListener("change", () => { delete root.dataset.drawer; drawer(false); });
+narrow.addEventListener("change", sides);
 addEventListener("keydown", (event) => {
   if (event.key.toLowerCase() === "o" && event.shiftKey && (mac ? event.metaKey : event.ctrlKey)) { event.preventDefault(); begin(); }
   if (event.key !== "Escape" || event.isComposing || document.querySelector("dialog[open]")) return;
-  if (root.dataset.drawer === "open") drawer(false);
+  if (narrow.matches && root.dataset.drawer === "open") drawer(false);
   else stop();
 });
 
 words();
-drawer(false);
+sides();
 visit();
 link.connect();

@@ -63,6 +63,7 @@ class Turn {
   }
 
   become(state, failure = this.failure, reason = this.reason) {
+    if (state === "failed" && failure?.code === "superseded") state = "stopped"; // the person's own doing
     this.state = state;
     this.failure = failure;
     this.reason = reason;
@@ -76,7 +77,8 @@ class Turn {
     this.fault.hidden = state !== "failed" && state !== "rejected";
     if (!this.fault.hidden) this.fail(failure, reason);
     else this.failure = this.reason = undefined;
-    this.actions.hidden = this.open || this.blank;
+    this.actions.hidden = this.open || (this.blank && state !== "stopped");
+    this.root.classList.toggle("blank", this.blank);
   }
 
   fail(failure, reason) {
