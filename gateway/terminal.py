@@ -154,11 +154,13 @@ class Conversation:
     def _interrupt(self) -> None:
         if self._asking is not None and self._stopping is None:
             self._stopping = asyncio.create_task(self._stop())
+            click.echo(click.style("\nstopping; Ctrl-C again to leave", dim=True), err=True)
             return
         self._code = _INTERRUPTED
         self._lines.end()
-        if self._asking is not None:
-            self._asking.cancel()
+        for task in (self._asking, self._stopping):
+            if task is not None:
+                task.cancel()
 
     async def _turn(self, text: str) -> None:
         self._asking = asyncio.create_task(self._ask(text))
