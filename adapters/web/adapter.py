@@ -174,8 +174,9 @@ class WebAdapter(Adapter, ServesHttp, Hosted):
         response = _json({"welcome": False})
         self._visitors.forget_login(response)
         if visitor is not None:
-            mine = [each for each in self._connections if each.visitor == visitor]
-            await asyncio.gather(*(each.close(SIGNED_OUT, "signed out") for each in mine))
+            for each in self._connections:
+                if each.visitor == visitor:
+                    each.end(SIGNED_OUT, "signed out")
         return response
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
@@ -194,7 +195,7 @@ class WebAdapter(Adapter, ServesHttp, Hosted):
         self._connections.append(connection)
         try:
             for oldest in tabs[: max(0, len(tabs) + 1 - _TABS)]:
-                await oldest.close(TOO_MANY_TABS, "too many tabs")
+                oldest.end(TOO_MANY_TABS, "too many tabs")
             await connection.serve()
         finally:
             self._connections.remove(connection)

@@ -125,6 +125,11 @@ class Connection:
             async with asyncio.timeout(2):
                 await self._socket.close(code=code, message=reason.encode())
 
+    def end(self, code: int, reason: str) -> None:
+        """Have it closed, without waiting for the page."""
+        self._closing = (code, reason)
+        self._awake.set()
+
     def wake(self) -> None:
         """Something may have changed."""
         self._awake.set()
@@ -137,10 +142,10 @@ class Connection:
     def post(self, event: Event) -> None:
         """Send `event`. A page for which too many wait is dropped; it comes back and starts anew."""
         if len(self._events) >= _EVENTS:
-            self._closing = (TOO_SLOW, "too slow")
+            self.end(TOO_SLOW, "too slow")
         else:
             self._events.append(event)
-        self._awake.set()
+            self._awake.set()
 
     # Hearing
 
@@ -265,11 +270,13 @@ class Connection:
     async def _write(self) -> None:
         clock = self._desk.served.clock
         try:
-            while self._closing is None and not self._socket.closed:
+            while not self._socket.closed:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_CHECK_EVERY):
                         await self._awake.wait()
                 self._awake.clear()
+                if self._closing is not None:
+                    break
                 if not self._desk.welcome(self.visitor):
                     self._closing = (NOT_ALLOWED, "key")
                     break
