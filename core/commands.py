@@ -198,6 +198,6 @@ class Commands:
     def _help(self, language: Language) -> str:
         lines = [say("help_title", language), ""]
         for name, words in _NAMES.items():
-            word = words[-1] if language == "zh" else words[0]
+            word = next(word for word in words if word.isascii() == (language == "en"))
             lines.append(f"- `{word}` {say(f'help_{name}', language)}")
         return "\n".join(lines)

@@ -197,7 +197,8 @@ class Responder:
             raise stopped
         model = answer.stream.model if answer.stream else None
         if text:
-            kept = None if stopped.why is Stop.SUPERSEDED else Exchange(question=question.text, answer=text)
+            over = stopped.why is Stop.SUPERSEDED or not text.strip()
+            kept = None if over else Exchange(question=question.text, answer=text)
             mark = "interrupted" if stopped.why is Stop.INTERRUPT else "stopped"
             shown = text if isinstance(reply, CanFail) else f"{text}\n\n{say(mark, language)}"
             outcome = Outcome(state=TurnState.STOPPED, exchange=kept, model=model, replaces=question.replaces)
@@ -228,7 +229,8 @@ class Responder:
             case ChatRefused():
                 code, notice = FailureCode.MODEL_REFUSED, "model_refused"
         shown = answer.text
-        failure = self._failure(code, "broken_off" if shown else notice, language, retry_after=error.retry_after)
+        notice = "broken_off" if shown.strip() else notice
+        failure = self._failure(code, notice, language, retry_after=error.retry_after)
         cause = f"{failure.id} {type(error).__name__}: {error}" + (f" ({error.detail})" if error.detail else "")
         log.error("the model gave no answer", id=failure.id, error=str(error), detail=error.detail)
         outcome = Outcome(
@@ -241,7 +243,8 @@ class Responder:
         if isinstance(reply, CanFail):
             return _Ending(outcome, failure.text)
         if shown:
-            return _Ending(outcome, f"{shown}\n\n{failure.text}")
+            gap = "\n\n" if shown.strip() else ""  # a stream may show blanks already: they stay the text's beginning
+            return _Ending(outcome, f"{shown}{gap}{failure.text}")
         if code is FailureCode.MODEL_UNAVAILABLE:
             if turn.conversation in self._told_of_outage and turn.preview is None:
                 return _Ending(replace(outcome, dead=True))

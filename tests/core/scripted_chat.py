@@ -15,8 +15,9 @@ Step = str | Exception | asyncio.Event
 
 
 class _Stream:
-    def __init__(self, steps: Sequence[Step], model: str) -> None:
+    def __init__(self, steps: Sequence[Step], model: str, usage: Usage | None) -> None:
         self.model = model
+        self._counted = usage
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
         self._steps = steps
@@ -30,7 +31,7 @@ class _Stream:
             else:
                 yield step
         self.finish_reason = "stop"
-        self.usage = Usage(10, 5)
+        self.usage = self._counted
 
 
 class ScriptedChat:
@@ -47,6 +48,7 @@ class ScriptedChat:
         self.running = 0
         self.most_at_once = 0
         self.cancelled = 0
+        self.usage: Usage | None = Usage(10, 5)
 
     def will(self, *steps: Step) -> None:
         """The next answer."""
@@ -85,7 +87,7 @@ class ScriptedChat:
                     raise step
                 assert isinstance(step, asyncio.Event)
                 await step.wait()
-            yield _Stream(steps, model or "test-model")
+            yield _Stream(steps, model or "test-model", self.usage)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise

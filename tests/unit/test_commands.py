@@ -1,0 +1,41 @@
+"""Which texts are commands."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.commands import Command, parse_command
+
+
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("/new", Command("new", "")),
+        (" /NEW \n", Command("new", "")),
+        ("reset", Command("new", "")),
+        ("Reset ", Command("new", "")),
+        ("/reset", Command("new", "")),
+        ("/新会话", Command("new", "")),
+        ("/model", Command("model", "")),
+        ("/model  gpt-5 ", Command("model", "gpt-5")),
+        ("/模型 GPT-5", Command("model", "GPT-5")),
+        ("/forget yes", Command("forget", "yes")),
+        ("/retry", Command("retry", "")),
+        ("/停止", Command("stop", "")),
+        ("", None),
+        ("/", None),
+        ("new", None),
+        ("/new york", None),
+        ("/newer", None),
+        ("please /new", None),
+        ("reset it", None),
+        ("//new", None),
+    ],
+)
+def test_a_text_is_a_command_or_a_question(text: str, command: Command | None) -> None:
+    assert parse_command(text) == command
+
+
+def test_only_retry_waits_for_its_turn() -> None:
+    names = ("help", "new", "stop", "retry", "status", "model", "whoami", "export", "forget")
+    assert [name for name in names if not Command(name, "").bypasses] == ["retry"]
