@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,7 +24,8 @@ _LOOK_EVERY = 2.0
 
 async def serve(path: Path | None, environ: Mapping[str, str]) -> int:
     """Run until SIGTERM or SIGINT. Raises ConfigError and StorageError when it cannot start."""
-    started = time.monotonic()
+    clock = SystemClock()
+    started = clock.monotonic()
     if path is None and DEFAULT_FILE.exists():
         path = DEFAULT_FILE  # by name: should it vanish, a reload must not fall back to the defaults
     config = load(path, environ)
@@ -44,9 +44,8 @@ async def serve(path: Path | None, environ: Mapping[str, str]) -> int:
         loop.add_signal_handler(number, on_stop)
     loop.add_signal_handler(signal.SIGHUP, reload.set)
 
-    clock = SystemClock()
     async with App(config, clock=clock) as app:
-        log.info("ready", page=app.url, seconds=round(time.monotonic() - started, 2))
+        log.info("ready", page=app.url, seconds=round(clock.monotonic() - started, 2))
         watcher = asyncio.create_task(_keep_reloading(app, path, environ, reload, clock))
         try:
             await stop.wait()

@@ -31,16 +31,22 @@ class Maths:
 
 @dataclass(frozen=True, slots=True)
 class Emphasis:
+    """Stressed text, usually in italics."""
+
     children: Inlines
 
 
 @dataclass(frozen=True, slots=True)
 class Strong:
+    """Important text, usually in bold."""
+
     children: Inlines
 
 
 @dataclass(frozen=True, slots=True)
 class Strike:
+    """Text that is crossed out."""
+
     children: Inlines
 
 
@@ -74,11 +80,15 @@ Inlines = tuple[Inline, ...]
 
 @dataclass(frozen=True, slots=True)
 class Paragraph:
+    """Lines of text that belong together."""
+
     children: Inlines
 
 
 @dataclass(frozen=True, slots=True)
 class Heading:
+    """The title of what follows."""
+
     level: int
     """1 to 6."""
     children: Inlines
@@ -108,11 +118,15 @@ class MathsBlock:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
+    """Blocks that somebody else said."""
+
     children: Blocks
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
+    """One entry of a list."""
+
     children: Blocks
     checked: bool | None = None
     """Whether a task is done; None in a list that is not of tasks."""
@@ -120,6 +134,8 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class List:
+    """Entries with bullets or numbers."""
+
     start: int | None
     """The first number; None for bullets."""
     tight: bool
