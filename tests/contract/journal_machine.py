@@ -35,7 +35,7 @@ from core.journal import (
 )
 from core.messages import InboundMessage, MessageId
 from tests.clock import HeldClock
-from tests.contract.journal_suite import Engine, Store, inbound, key
+from tests.contract.journal_scenes import Engine, Store, inbound, key
 
 T = TypeVar("T")
 

@@ -11,7 +11,8 @@ import pytest
 from core.clock import Clock
 from core.storage.sqlite import SqliteStore
 from tests.clock import HeldClock
-from tests.contract.journal_suite import Engine, JournalContract, Store
+from tests.contract.journal_scenes import Engine, Store
+from tests.contract.journal_suite import JournalContract
 
 
 class SqliteEngine(Engine):

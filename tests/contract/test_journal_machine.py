@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.clock import HeldClock
 from tests.contract.journal_machine import JournalMachine
-from tests.contract.journal_suite import Engine
+from tests.contract.journal_scenes import Engine
 from tests.contract.test_journal import SqliteEngine
 
 

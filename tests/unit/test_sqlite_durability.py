@@ -10,7 +10,7 @@ from pathlib import Path
 from core.clock import SystemClock
 from core.messages import EventId
 from core.storage.sqlite import SqliteStore
-from tests.contract.journal_suite import WORK
+from tests.contract.journal_scenes import WORK
 
 ACCEPT_UNTIL_KILLED = """
 import asyncio, os, signal, sys
@@ -18,7 +18,7 @@ from pathlib import Path
 from core.adapter import Receipt
 from core.clock import SystemClock
 from core.storage.sqlite import SqliteStore
-from tests.contract.journal_suite import QUOTA, inbound, key
+from tests.contract.journal_scenes import QUOTA, inbound, key
 
 async def main(path, early):
     async with SqliteStore(Path(path), clock=SystemClock()) as store:
@@ -92,7 +92,7 @@ import structlog
 from core.clock import SystemClock
 from core.errors import StorageUnavailable
 from core.storage.sqlite import SqliteStore
-from tests.contract.journal_suite import QUOTA, inbound, key
+from tests.contract.journal_scenes import QUOTA, inbound, key
 
 async def main(path):
     async with SqliteStore(Path(path), clock=SystemClock()) as store:

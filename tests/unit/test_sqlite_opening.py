@@ -21,7 +21,7 @@ from core.storage import migrations
 from core.storage.opening import APPLICATION_ID, open_database
 from core.storage.sqlite import SqliteStore
 from tests.clock import HeldClock
-from tests.contract.journal_suite import QUOTA, accept, exchange, inbound, key
+from tests.contract.journal_scenes import QUOTA, accept, exchange, inbound, key
 
 VERSION_1 = Path(__file__).parent.parent / "payloads" / "journal-1.sql"
 

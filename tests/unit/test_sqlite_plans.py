@@ -14,7 +14,7 @@ from core.messages import EventId, MessageId
 from core.storage import statements
 from core.storage.sqlite import SqliteStore
 from tests.clock import HeldClock
-from tests.contract.journal_suite import FAILED, WORK, accept, answered, begin, deliver, exchange, key
+from tests.contract.journal_scenes import FAILED, WORK, accept, answered, begin, deliver, exchange, key
 
 HOT = {name: text for name, text in vars(statements).items() if name.isupper() and isinstance(text, str)}
 

@@ -11,7 +11,7 @@ import pytest
 from core.journal import Outcome, TurnState
 from core.storage.sqlite import SqliteStore
 from tests.clock import HeldClock
-from tests.contract.journal_suite import accept, answered, begin, deliver, exchange, key
+from tests.contract.journal_scenes import accept, answered, begin, deliver, exchange, key
 
 CANARY = "canary-7d1f"
 NEIGHBOUR = "neighbour-55aa"

@@ -15,7 +15,7 @@ from core.errors import StorageUnavailable
 from core.storage import writer
 from core.storage.sqlite import SqliteStore
 from tests.clock import HeldClock
-from tests.contract.journal_suite import QUOTA, accept, answered, begin, inbound, key
+from tests.contract.journal_scenes import QUOTA, accept, answered, begin, inbound, key
 
 
 @pytest.fixture
