@@ -23,15 +23,9 @@ def sweep(db: sqlite3.Connection, older_than: int, most: int, now: int) -> int:
     """Remove what is finished and older; rows of the inbox lose their text first and their ids after 7 days."""
     return (
         _sweep_turns(db, older_than, most)
-        + _sweep_inbox(db, older_than, most, now)
-        + _sweep_conversations(db, older_than, most)
-        + db.execute(
-            """
-            DELETE FROM usage WHERE (day, account, user) IN (
-                SELECT day, account, user FROM usage WHERE day < ? ORDER BY day LIMIT ?)
-            """,
-            (older_than // (86_400 * 1_000_000), most),
-        ).rowcount
+        + _sweep_inbox(db, min(older_than, now - DEDUP_MICROS), most)
+        + _sweep_texts(db, older_than, most)
+        + _sweep_usage(db, older_than, most)
     )
 
 
@@ -58,16 +52,31 @@ def _sweep_turns(db: sqlite3.Connection, older_than: int, most: int) -> int:
     return len(old)
 
 
-def _sweep_inbox(db: sqlite3.Connection, older_than: int, most: int, now: int) -> int:
-    removed = db.execute(
+def _sweep_inbox(db: sqlite3.Connection, older_than: int, most: int) -> int:
+    """Rows whose ids are not needed any more, and the conversations of which they were the last."""
+    old = db.execute(
         """
-        DELETE FROM inbox WHERE id IN (
-            SELECT id FROM (SELECT id, ended_at, state, turn FROM inbox ORDER BY id LIMIT ?)
-            WHERE ended_at < ? AND state IN ('done', 'dead', 'expired') AND turn IS NULL LIMIT ?)
+        SELECT id, conversation FROM (SELECT * FROM inbox ORDER BY id LIMIT ?)
+        WHERE ended_at < ? AND state IN ('done', 'dead', 'expired') AND turn IS NULL LIMIT ?
         """,
-        (most + _UNFINISHED, min(older_than, now - DEDUP_MICROS), most),
-    ).rowcount
-    emptied = db.execute(
+        (most + _UNFINISHED, older_than, most),
+    ).fetchall()
+    db.executemany("DELETE FROM inbox WHERE id = ?", [(id,) for id, _ in old])
+    emptied = 0
+    for conversation in {conversation for _, conversation in old}:
+        emptied += db.execute(
+            """
+            DELETE FROM conversation WHERE id = ?
+              AND NOT EXISTS (SELECT 1 FROM inbox WHERE inbox.conversation = conversation.id)
+              AND NOT EXISTS (SELECT 1 FROM turn WHERE turn.conversation = conversation.id)
+            """,
+            (conversation,),
+        ).rowcount
+    return len(old) + emptied
+
+
+def _sweep_texts(db: sqlite3.Connection, older_than: int, most: int) -> int:
+    return db.execute(
         """
         UPDATE inbox SET body = NULL WHERE id IN (
             SELECT id FROM inbox WHERE ended_at IS NOT NULL AND body IS NOT NULL AND ended_at < ?
@@ -75,20 +84,15 @@ def _sweep_inbox(db: sqlite3.Connection, older_than: int, most: int, now: int) -
         """,
         (older_than, most),
     ).rowcount
-    return removed + emptied
 
 
-def _sweep_conversations(db: sqlite3.Connection, older_than: int, most: int) -> int:
+def _sweep_usage(db: sqlite3.Connection, older_than: int, most: int) -> int:
     return db.execute(
         """
-        DELETE FROM conversation WHERE id IN (
-            SELECT id FROM conversation AS c
-            WHERE c.created_at < ?1 AND (c.last_active IS NULL OR c.last_active < ?1)
-              AND NOT EXISTS (SELECT 1 FROM inbox WHERE inbox.conversation = c.id)
-              AND NOT EXISTS (SELECT 1 FROM turn WHERE turn.conversation = c.id)
-            ORDER BY c.id LIMIT ?2)
+        DELETE FROM usage WHERE (day, account, user) IN (
+            SELECT day, account, user FROM usage WHERE day < ? ORDER BY day LIMIT ?)
         """,
-        (older_than, most),
+        (older_than // (86_400 * 1_000_000), most),
     ).rowcount
 
 

@@ -300,6 +300,7 @@ class ArchiveContract(EngineContract):
         assert [info.key for info in await store.sessions()] == [key("bob")]
         assert len(await store.history(key("bob"), 1, most=5)) == 1
         assert await store.reached(old.account, old.event) is None
+        assert (await store.state(key())).last_active is None  # nothing is left of the conversation
 
     async def test_a_sweep_keeps_what_is_unfinished(self, store: Store, clock: HeldClock) -> None:
         await accept(store, "waits", user="ann")
@@ -389,7 +390,7 @@ class ArchiveContract(EngineContract):
 
     # backup, closing
 
-    async def test_a_backup_is_a_whole_store(self, engine: Engine, store: Store, tmp_path: Path) -> None:
+    async def test_a_backup_is_written_once_and_never_over_a_file(self, store: Store, tmp_path: Path) -> None:
         await exchange(store, "q", "a")
         target = tmp_path / "backup"
         size = await store.backup(target)
