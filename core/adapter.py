@@ -7,7 +7,7 @@ ability: a small ABC with one method, named in the class line of the adapter or 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -271,7 +271,7 @@ class CatchesUp(ABC):
         listens, and 0 again when it is entered anew. The gateway calls `missed` each time this has grown."""
 
     @abstractmethod
-    def missed(self, since: datetime, places: Sequence[Place]) -> AsyncIterator[InboundMessage]:
+    def missed(self, since: datetime, places: Sequence[Place]) -> AsyncGenerator[InboundMessage, None]:
         """What people wrote since then in `places` (the most lately active first) and wherever else the adapter can
         see, oldest first in each place, with the ids that the live messages carry: what was received before is
         recognised by them. An async generator that reads page by page: it is closed as soon as there is enough.

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -33,6 +35,8 @@ from core.responder import Responder
 from core.sessions import SessionManager
 from core.storage.sqlite import SqliteStore
 from gateway import registry, translate
+from gateway.accounts import FindSpec
+from gateway.backfill import Backfill
 from gateway.config import Config
 from gateway.control import Control, ControlSocket
 from gateway.maintenance import Maintenance
@@ -69,13 +73,15 @@ class App:
         clock: Clock | None = None,
         open_store: Callable[[Path, Clock], Store] = lambda path, clock: SqliteStore(path, clock=clock),
         private: bool = False,
+        find_spec: FindSpec = registry.spec,
     ) -> None:
         """`private`: for the person at this terminal alone. Stored keys are not asked for, and what waits for other
-        accounts goes on waiting."""
+        accounts goes on waiting. `find_spec`: as the configuration was read with."""
         self.config = config
         self._private = private
         self._clock = clock or SystemClock()
         self._open_store = open_store
+        self._find_spec = find_spec
         self._stack = AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -102,13 +108,8 @@ class App:
         self.keys = KeyRing(config.server.key_pairs(), required=not config.server.is_loopback)
         await self._load_keys()
 
-        self.supervisors = {
-            AccountId(name): Supervisor(
-                AccountId(name), registry.spec(account.platform or name).create(AccountId(name), account), clock
-            )
-            for name, account in config.accounts.items()
-        }
-        self.metrics = Metrics(lambda: self.inbox.seen, self.supervisors.values)
+        self.supervisors = {AccountId(name): self._supervisor(AccountId(name)) for name in config.accounts}
+        self.metrics = Metrics(lambda: self.inbox.seen, self.supervisors.values, self.store.last_sent)
         chat = await self._start_chat(stack)
         self.sessions = SessionManager(self.store, translate.session_settings(config, self.context))
         self.rates = Rates(config.limits.messages_per_minute, clock)
@@ -148,6 +149,18 @@ class App:
         self._tasks.append(asyncio.create_task(maintenance.run()))
         if not self._private:
             self.dispatcher.resume(recovery)
+
+    def _supervisor(self, name: AccountId) -> Supervisor:
+        account = self._account(name)
+        adapter = self._find_spec(account.platform or name).create(name, account)
+        return Supervisor(
+            name, adapter, self._clock, Backfill(name, self.store, self._clock, furthest=partial(self._furthest, name))
+        )
+
+    def _furthest(self, name: AccountId) -> timedelta | None:
+        """How far back to look for what an account missed: never for what would be too old to be answered."""
+        configured = self._account(name).backfill
+        return None if configured is None else min(configured, self.inbox.settings.oldest)
 
     async def _start_chat(self, stack: AsyncExitStack) -> ChatClient:
         """The client of the configured server, or of the embedded model in a process of its own."""
@@ -261,11 +274,7 @@ class App:
 
     async def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Whether every configured account hears, and how each is."""
-        accounts = {}
-        for name, supervisor in self.supervisors.items():
-            health, seen = supervisor.health, self.inbox.seen.get(name)
-            last = seen.last_inbound.isoformat() if seen and seen.last_inbound else None
-            accounts[name] = {"state": health.state.value, "last_inbound": last, "reconnects": health.reconnects}
+        accounts = {name: self._health(supervisor) for name, supervisor in self.supervisors.items()}
         model = self.local.state.value if self.local is not None else "remote"
         ready = (
             self.store.available
@@ -273,6 +282,18 @@ class App:
             and all(one.health.state is AccountState.CONNECTED for one in self.supervisors.values())
         )
         return ready, {"storage": "ok" if self.store.available else "unavailable", "model": model, "accounts": accounts}
+
+    def _health(self, supervisor: Supervisor) -> dict[str, Any]:
+        health, seen = supervisor.health, self.inbox.seen.get(supervisor.account)
+        return {
+            "state": health.state.value,
+            "since": _iso(health.since),
+            "reason": health.reason,
+            "last_heard": _iso(health.last_heard),
+            "last_inbound": _iso(seen.last_inbound if seen else None),
+            "last_reply": _iso(self.store.last_sent(supervisor.account)),
+            "reconnects": health.reconnects,
+        }
 
     async def _metrics(self) -> bytes:
         with contextlib.suppress(StorageUnavailable):  # the rest is the more worth knowing then
@@ -291,3 +312,7 @@ class App:
         if supervisor is None:
             raise DeliveryError(f"account {account!r} is not configured any more; add it to accounts and retry")
         return supervisor.adapter.reply(address)
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

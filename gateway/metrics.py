@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -21,11 +22,15 @@ class Metrics(Collector):
     """The gateway's figures. `figures` is refreshed by whoever serves them."""
 
     def __init__(
-        self, seen: Callable[[], Mapping[AccountId, Seen]], supervisors: Callable[[], Iterable[Supervisor]]
+        self,
+        seen: Callable[[], Mapping[AccountId, Seen]],
+        supervisors: Callable[[], Iterable[Supervisor]],
+        last_sent: Callable[[AccountId], datetime | None],
     ) -> None:
         self.figures: StorageFigures | None = None
         self._seen = seen
         self._supervisors = supervisors
+        self._last_sent = last_sent
         self._registry = CollectorRegistry()
         self._calls = Counter(
             "chatgpt_ms_model_calls", "Calls to the model by outcome", ["model", "outcome"], registry=self._registry
@@ -87,12 +92,7 @@ class Metrics(Collector):
                 messages.add_metric([account, receipt], count)
             if seen.last_inbound is not None:
                 inbound.add_metric([account], seen.last_inbound.timestamp())
-        up = GaugeMetricFamily("chatgpt_ms_account_connected", "1 while the account is connected", labels=["account"])
-        reconnects = CounterMetricFamily("chatgpt_ms_account_reconnects", "Lost connections", labels=["account"])
-        for supervisor in self._supervisors():
-            up.add_metric([supervisor.account], float(supervisor.health.state is AccountState.CONNECTED))
-            reconnects.add_metric([supervisor.account], supervisor.health.reconnects)
-        yield from (messages, inbound, up, reconnects)
+        yield from (messages, inbound, *self._accounts())
         if self.figures is not None:
             rows = GaugeMetricFamily("chatgpt_ms_journal_rows", "Rows that are not finished", labels=["state"])
             for state in ("waiting", "running", "unsent", "dead"):
@@ -101,3 +101,21 @@ class Metrics(Collector):
                 "chatgpt_ms_journal_file_bytes", "Size of the database", value=self.figures.file_bytes
             )
             yield from (rows, size)
+
+    def _accounts(self) -> Iterable[Metric]:
+        up = GaugeMetricFamily("chatgpt_ms_account_connected", "1 while the account is connected", labels=["account"])
+        states = GaugeMetricFamily("chatgpt_ms_account_state", "1 for its present state", labels=["account", "state"])
+        reconnects = CounterMetricFamily("chatgpt_ms_account_reconnects", "Lost connections", labels=["account"])
+        heard = GaugeMetricFamily("chatgpt_ms_last_frame_timestamp_seconds", "Last frame heard", labels=["account"])
+        replied = GaugeMetricFamily("chatgpt_ms_last_reply_timestamp_seconds", "Last reply shown", labels=["account"])
+        for supervisor in self._supervisors():
+            account, health = supervisor.account, supervisor.health
+            up.add_metric([account], float(health.state is AccountState.CONNECTED))
+            for state in AccountState:
+                states.add_metric([account, state.value], float(health.state is state))
+            reconnects.add_metric([account], health.reconnects)
+            if health.last_heard is not None:
+                heard.add_metric([account], health.last_heard.timestamp())
+            if (sent := self._last_sent(account)) is not None:
+                replied.add_metric([account], sent.timestamp())
+        return (up, states, reconnects, heard, replied)
