@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from collections import deque
 from contextlib import suppress
 from typing import Protocol
@@ -13,7 +14,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from pydantic import ValidationError
 
 from adapters.web.history import History
-from adapters.web.live import AnswerState, Conversation, Conversations, Question
+from adapters.web.live import Conversation, Conversations, Question
 from adapters.web.protocol import (
     NOT_ALLOWED,
     PROTOCOL,
@@ -47,6 +48,8 @@ _SEND_WITHIN = 30.0
 """Seconds that a page may take to read one message."""
 _CHECK_EVERY = 20.0
 """Seconds after which a silent page's right to be here is checked again."""
+_COMMAND_WITHIN = 20.0
+"""Seconds that a command may take."""
 _EVENTS = 256
 """Messages that may wait for a slow page, growing answers not counted."""
 _LISTED = 100
@@ -220,7 +223,7 @@ class Connection:
         self._told = asked | {turn["message"] for turn in turns}
         self._shown = {}
         for answer in live.answers.values():  # what has ended is in the turns
-            if answer.message in self._told and answer.state is not AnswerState.RUNNING:
+            if answer.message in self._told and answer.ended:
                 answer.render()
                 self._shown[answer.key] = (answer.version, len(answer.settled), answer.tail, answer.state.value)
         self.post({"type": "conversation", "conversation": thread, "turns": turns, "more": more})
@@ -254,12 +257,31 @@ class Connection:
             self._desk.tell(self.visitor, None)
 
     async def _delete(self, thread: ThreadId) -> None:
-        host, key = self._desk.served, self._key(thread)
-        host.stop(key)
-        self._desk.history.forget(await host.archive.turns(key, limit=1000))
-        await host.journal.forget(key)
+        """Have it forgotten by the command that does so on every platform: it ends what runs there first."""
+        self._desk.history.forget(await self._desk.served.archive.turns(self._key(thread), limit=1000))
+        id = MessageId(f"delete-{secrets.token_hex(8)}")
+        receipt = await self._desk.ask(self.visitor, thread, id, "/forget yes", None)
+        if receipt is not Receipt.ACCEPTED or not await self._replied(thread, id):
+            self.post({"type": "error", "code": _REJECTED.get(receipt, "slow")})
+            self.list_changed()
+            return
         self._desk.visits.drop(self.visitor.id, thread)
         self._desk.tell(self.visitor, {"type": "deleted", "conversation": thread})
+
+    async def _replied(self, thread: ThreadId, message: MessageId) -> bool:
+        """Wait for the reply to a command; False if none comes."""
+        live, changed = self._desk.visits.get(self.visitor.id, thread), asyncio.Event()
+        live.watchers[changed] = changed.set
+        try:
+            async with asyncio.timeout(_COMMAND_WITHIN):
+                while not any(each.message == message and each.ended for each in live.answers.values()):
+                    await changed.wait()
+                    changed.clear()
+        except TimeoutError:
+            return False
+        finally:
+            live.watchers.pop(changed, None)
+        return True
 
     def _key(self, thread: ThreadId) -> ConversationKey:
         """A page can name conversations of its own browser alone: the channel is not its to choose."""
@@ -270,20 +292,19 @@ class Connection:
     async def _write(self) -> None:
         clock = self._desk.served.clock
         try:
-            while not self._socket.closed:
+            while self._closing is None and not self._socket.closed:
+                await self._news()
+                await clock.sleep(_PACE)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_CHECK_EVERY):
                         await self._awake.wait()
                 self._awake.clear()
-                if self._closing is not None:
-                    break
                 if not self._desk.welcome(self.visitor):
-                    self._closing = (NOT_ALLOWED, "key")
-                    break
-                await self._news()
-                await clock.sleep(_PACE)
+                    self.end(NOT_ALLOWED, "key")
         except (ConnectionError, TimeoutError):
-            self._closing = (TOO_SLOW, "too slow")
+            self.end(TOO_SLOW, "too slow")
+        except Exception:
+            log.exception("a page cannot be told what happens", browser=self.visitor.id)
         code, reason = self._closing or (WSCloseCode.GOING_AWAY, "")
         if code == TOO_SLOW:
             log.info("a page that does not read was dropped", browser=self.visitor.id)
@@ -321,7 +342,7 @@ class Connection:
             if now == (version, count, tail, state):
                 continue
             shown[answer.key] = now
-            if answer.state is not AnswerState.RUNNING:
+            if answer.ended:
                 self._desk.tell(self.visitor, None)  # its time in the list
             await self._send(
                 {

@@ -110,7 +110,7 @@ class History:
         answer = next((a for a in reversed(live.answers.values()) if a.message == question.message), None)
         if answer is not None:
             entry["state"] = _STATES[answer.state]
-            entry["html"] = answer.html if answer.state is not AnswerState.RUNNING else ""
+            entry["html"] = answer.html if answer.ended else ""
             entry["failure"] = shown_failure(answer.failure)
         return entry
 
@@ -153,7 +153,7 @@ def _message_of(turn: StoredTurn, live: Conversation, claimed: set[MessageId]) -
     """The id by which the page knows the turn."""
     if turn.messages:
         return turn.messages[-1]
-    running: list[Answer] = [a for a in live.answers.values() if a.state is AnswerState.RUNNING]
+    running: list[Answer] = [a for a in live.answers.values() if not a.ended]
     if turn.state is TurnState.RUNNING and running:
         return running[-1].message
     for question in live.questions.values():

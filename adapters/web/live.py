@@ -56,6 +56,11 @@ class Answer:
         self._size = 0
         self._stream: HtmlStream | None = HtmlStream()
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is expected."""
+        return self.state is not AnswerState.RUNNING
+
     def append(self, text: str) -> None:
         """The next piece of CommonMark."""
         self._size += len(text)
@@ -93,7 +98,7 @@ class Answer:
             update = self._stream.feed("".join(self._unread))
             self._unread.clear()
             self._add(update.settled, update.tail)
-        if self.state is not AnswerState.RUNNING:
+        if self.ended:
             update = self._stream.finish()
             self._stream = None
             self._add(update.settled, update.tail)
@@ -146,7 +151,7 @@ class Conversation:
         found = self.answers.get(key)
         if found is None:
             found = self.answers[key] = Answer(key, message)
-            ended = [key for key, answer in self.answers.items() if answer.state is not AnswerState.RUNNING]
+            ended = [key for key, answer in self.answers.items() if answer.ended]
             for old in ended[: max(0, len(self.answers) - _ANSWERS)]:
                 del self.answers[old]
         elif anew:
@@ -158,7 +163,7 @@ class Conversation:
     @property
     def idle(self) -> bool:
         """Nobody watches and nothing runs."""
-        return not self.watchers and all(answer.state is not AnswerState.RUNNING for answer in self.answers.values())
+        return not self.watchers and all(answer.ended for answer in self.answers.values())
 
 
 class Conversations:

@@ -286,6 +286,23 @@ async def test_a_deleted_conversation_is_gone_from_every_tab_and_from_the_store(
     assert b"xylophone" not in Path(gateway.database).read_bytes()
 
 
+async def test_a_conversation_can_be_deleted_while_it_is_answered(
+    chat: ChatPage, gateway: GatewayProcess, model: OpenAIServer
+) -> None:
+    model.configure(script=[{"kind": "stall", "after": 4}])
+    await chat.ask("xylophone xylophone")
+    await expect(chat.answers).to_contain_text("xylophone")
+    await chat.find("#list a").focus()
+    await chat.page.keyboard.press("Delete")
+    await chat.find("dialog .danger").click()
+    await expect(chat.find("#empty")).to_be_visible()
+    await expect(chat.listed).to_have_count(0)
+    await chat.page.reload()
+    await expect(chat.find(".none")).to_be_visible()
+    assert await gateway.stop() == 0
+    assert b"xylophone" not in Path(gateway.database).read_bytes()
+
+
 async def test_another_browser_sees_nothing_even_with_the_address(
     chat: ChatPage, browser: Browser, model: OpenAIServer
 ) -> None:

@@ -51,6 +51,10 @@ class Gateway:
         if self.receipt is not Receipt.ACCEPTED:
             return self.receipt
         key = ConversationKey.of(message, Scope.THREAD)
+        if message.text == "/forget yes":
+            await self.store.forget(key)
+            await self.adapter.reply(message.reply_to).send("Forgotten.", key=IdempotencyKey(f"k-{message.id}"))
+            return Receipt.ACCEPTED
         accepted = await self.store.accept(message, key, Quota())
         if accepted.receipt is Receipt.ACCEPTED:
             self.received.append(message)
@@ -637,6 +641,13 @@ async def test_a_deleted_conversation_is_told_to_all_tabs_and_gone(gateway: Gate
         await first.say(type="open", conversation="conversation-1")
         turns = (await first.hear("conversation"))["turns"]
     assert "secret" not in json.dumps(turns)
+
+
+async def test_a_deletion_that_is_refused_is_told(gateway: Gateway) -> None:
+    async with gateway.socket() as tab:
+        gateway.receipt = Receipt.OVERLOADED
+        await tab.say(type="delete", conversation="conversation-1")
+        assert (await tab.hear("error"))["code"] == "overloaded"
 
 
 async def test_one_browser_has_so_many_tabs_and_the_oldest_gives_way(gateway: Gateway) -> None:
