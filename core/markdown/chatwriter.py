@@ -100,8 +100,16 @@ def tidied(inlines: Inlines) -> Inlines:
         children = tidied(inline.children)
         before = plain(tuple(result))[-1:]
         after = plain(inlines[index + 1 : index + 2])[:1]
-        lead, children = _lead(children) if before.isalnum() else ("", children)
-        tail, children = _tail(children) if after.isalnum() else ("", children)
+        lead, inner = _lead(children)
+        tail, inner = _tail(inner)
+        if (lead and before.isalnum()) or (tail and after.isalnum()):
+            # Both sides, so that a pair of brackets or quotes stays together.
+            keep_lead, keep_tail = not (before.isalnum() or _opens(lead)), not (after.isalnum() or _closes(tail))
+            children = ((Text(lead),) if lead and keep_lead else ()) + inner
+            children += (Text(tail),) if tail and keep_tail else ()
+            lead, tail = "" if keep_lead else lead, "" if keep_tail else tail
+        else:
+            lead = tail = ""
         result.extend([Text(lead)] if lead else [])
         result.extend([replace(inline, children=children)] if children else [])
         result.extend([Text(tail)] if tail else [])
@@ -110,6 +118,14 @@ def tidied(inlines: Inlines) -> Inlines:
 
 def _is_punctuation(character: str) -> bool:
     return category(character)[0] in "PS"
+
+
+def _opens(text: str) -> bool:
+    return text != "" and category(text[-1]) in ("Ps", "Pi")
+
+
+def _closes(text: str) -> bool:
+    return text != "" and category(text[0]) in ("Pe", "Pf")
 
 
 def _lead(children: Inlines) -> tuple[str, Inlines]:

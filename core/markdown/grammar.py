@@ -25,6 +25,8 @@ from markdown_it.rules_block.table import escapedSplit
 from markdown_it.rules_inline import StateInline
 from markdown_it.rules_inline.state_inline import Delimiter
 
+from core.markdown.links import url_at
+
 MAX_NESTING = 40
 """Levels of quotes and lists (a list counts twice). Python's own recursion limit is far above what these need."""
 
@@ -40,6 +42,8 @@ def parser(*, nested: bool = True) -> MarkdownIt:
     md.disable(["reference", "html_block", "html_inline"])
     md.validateLink = _any_target  # type: ignore[method-assign]  # the parser's documented way to set it
     md.inline.ruler.at("emphasis", _emphasis)
+    md.inline.ruler.at("strikethrough", _strikethrough)
+    md.inline.ruler.before("newline", "url", _url)
     md.inline.ruler.before("escape", "maths", _maths)
     md.inline.ruler.before("autolink", "line_break_tag", _line_break_tag)
     md.block.ruler.at("table", _table, {"alt": ["paragraph"]})
@@ -70,6 +74,38 @@ def _emphasis(state: StateInline, silent: bool) -> bool:
         state.push("text", "", 0).content = marker
         state.delimiters.append(Delimiter(ord(marker), end - start, len(state.tokens) - 1, -1, opens, closes))
     state.pos = end
+    return True
+
+
+def _strikethrough(state: StateInline, silent: bool) -> bool:
+    start = end = state.pos
+    while end < state.posMax and state.src[end] == "~":
+        end += 1
+    if silent or end - start < 2:
+        return False
+    opens, closes = flanking(state.src, start, end, state.posMax)
+    if (end - start) % 2:
+        state.push("text", "", 0).content = "~"
+    for _ in range((end - start) // 2):
+        state.push("text", "", 0).content = "~~"
+        state.delimiters.append(Delimiter(ord("~"), 0, len(state.tokens) - 1, -1, opens, closes))
+    state.pos = end
+    return True
+
+
+def _url(state: StateInline, silent: bool) -> bool:
+    """A bare URL, found at its colon before its underscores and asterisks are taken for marks."""
+    if not state.src.startswith("://", state.pos):
+        return False
+    scheme = 5 if state.src[max(0, state.pos - 5) : state.pos].lower() == "https" else 4
+    start = state.pos - scheme
+    url = url_at(state.src, start, state.posMax) if start >= 0 else ""
+    if len(url) <= scheme + 3 or (not silent and state.pending[-scheme:] != url[:scheme]):
+        return False
+    if not silent:
+        state.pending = state.pending[:-scheme]
+        state.push("url", "", 0).content = url
+    state.pos = start + len(url)
     return True
 
 

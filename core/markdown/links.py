@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from contextlib import suppress
 from urllib.parse import urlsplit
 
 _SAFE = re.compile(r"(?:https?://[^/\s]|mailto:[^\s])", re.IGNORECASE)
 
 # Ends before CJK marks and brackets, which follow a URL without a space in Chinese text.
-_BARE = re.compile(r"\bhttps?://[^\s<>\"`|\\^{}\u2018-\u201f\u3000-\u303f\uff00-\uff65\ufe30-\ufe4f]+", re.IGNORECASE)
+_BARE = re.compile(
+    r"(?<![A-Za-z0-9])https?://[^\s<>\"`|\\^{}\[\]\u2018-\u201f\u3000-\u303f\uff00-\uff65\ufe30-\ufe4f]+", re.IGNORECASE
+)
 
 _HOST = re.compile(r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.)+[^\W\d_]{2,63}(?![\w.-]*\w)|\d{1,3}(?:\.\d{1,3}){3}")
 
@@ -61,17 +62,16 @@ def bare_urls(text: str) -> list[tuple[int, int]]:
     return [(match.start(), match.start() + len(_trimmed(match[0]))) for match in _BARE.finditer(text)]
 
 
+def url_at(text: str, start: int, end: int) -> str:
+    """The URL that begins at `start` and is no longer than to `end`, or an empty string."""
+    match = _BARE.match(text, start, end)
+    return _trimmed(match[0]) if match else ""
+
+
 def _trimmed(url: str) -> str:
-    while url:
-        last = url[-1]
-        unpaired = last in _OPENER and url.count(last) > url.count(_OPENER[last])
-        if not (unpaired or last in ".,:;!?'*_~…"):
-            break
+    while url and (url[-1] in ".,:;!?'*_~…" or (url[-1] == ")" and url.count(")") > url.count("("))):
         url = url[:-1]
     return url
-
-
-_OPENER = {")": "(", "]": "["}
 
 
 def misleads(text: str, target: str) -> bool:
@@ -84,20 +84,23 @@ def misleads(text: str, target: str) -> bool:
     host = _host(target)
     for match in _HOST.finditer(shown):
         name = match[0].removeprefix("www.")
-        if name.rpartition(".")[2] in _FILES and "//" not in shown:
+        if "//" not in shown and _is_file(name, target):
             continue
         if host != name and not host.endswith("." + name):
             return True
     return False
 
 
+def _is_file(name: str, target: str) -> bool:
+    suffix = name.rpartition(".")[2]
+    return suffix in _FILES or (suffix in ("md", "py", "sh", "rs", "pl") and target.lower().endswith("/" + name))
+
+
 def _host(target: str) -> str:
+    """In ASCII, as the target has it: letters that only look like another host's are shown as what they are."""
     if target.lower().startswith("mailto:"):
         return target.partition("?")[0].rpartition("@")[2].lower()
     try:
-        host = urlsplit(target).hostname or ""
+        return (urlsplit(target).hostname or "").removeprefix("www.")
     except ValueError:
         return ""
-    with suppress(UnicodeError):
-        host = host.encode("ascii").decode("idna")
-    return host.lower().removeprefix("www.")

@@ -214,6 +214,8 @@ class _Inlines:
         children = tuple(self._stack.pop())
         if token.type == "link_close":
             self._in_link -= 1
+            if children == (Text(self._target),) and self._target.startswith("mailto:"):
+                children = (Text(self._target.removeprefix("mailto:")),)
             self._stack[-1].append(Link(self._target, children))
         else:
             self._stack[-1].append(_STYLES[token.tag](children))
@@ -227,6 +229,9 @@ class _Inlines:
                 into.append(Code(token.content))
             case "maths":
                 into.append(Maths(token.content))
+            case "url":
+                text = Text(token.content)
+                into.append(text if self._in_link else Link(token.content, (text,)))
             case "image":
                 into.append(Image(str(token.attrs.get("src", "")), plain(inlines(token.children or []))))
             case "softbreak" | "hardbreak":

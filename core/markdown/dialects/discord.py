@@ -18,7 +18,7 @@ from core.markdown.mentions import BREAK, defuse
 from core.markdown.plaintext import plain
 from core.markdown.tree import Blocks, Inlines
 
-_SPECIAL = re.compile(r"[\\*`~|\[\]]|(?<![^\W_])_|_(?![^\W_])")
+_SPECIAL = re.compile(r"[\\*`~\[\]]|\|(?=\|)|(?<=\|)\||(?<![^\W_])_|_(?![^\W_])")
 
 # Users, roles, channels, emoji, commands, times, guild pages.
 _TAGS = re.compile(r"<(?=@[!&]?\d|#\d|a?:\w+:\d|/[^\n:>]*:\d|t:-?\d|id:)")

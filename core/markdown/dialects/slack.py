@@ -121,10 +121,10 @@ class MrkdwnWriter(ChatWriter):
         return "\n".join(f"{mark}{line.strip()}{mark}" if line.strip() else "" for line in lines)
 
     def text(self, text: str) -> str:
-        return _entities(text)
+        return _entities(text).replace("```", f"`{BREAK}`{BREAK}`")
 
     def code(self, text: str) -> str:
-        return f"`{_entities(text)}`" if "`" not in text and text.strip() else _entities(text)
+        return f"`{_entities(text)}`" if "`" not in text and text.strip() else self.text(text)
 
     def code_text(self, text: str) -> str:
         return _entities(text)
