@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.account import AccountConfig
-from core.adapter import AnyAdapterSpec, Hosted
+from core.adapter import AnyAdapterSpec, Diagnoses, Hosted
 from core.chatgpt import ChatGPTClient
 from core.clock import SystemClock
 from core.errors import ChatError, GatewayError
@@ -84,6 +84,8 @@ async def _check_account(
     try:
         async with asyncio.timeout(_SIGN_IN), adapter:
             tell(f"account {name}: signed in")
+            if isinstance(adapter, Diagnoses):
+                return [f"accounts.{name}: {finding}" for finding in await adapter.diagnose()]
     except GatewayError as error:
         return [f"accounts.{name}: {error}"]
     except TimeoutError:
