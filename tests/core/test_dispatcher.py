@@ -152,6 +152,19 @@ async def test_what_is_written_after_new_is_answered_even_if_both_come_at_once(g
         assert [message.content for message in gateway.model.prompts[-1]] == ["Be brief.", "after"]
 
 
+async def test_nothing_is_begun_while_an_earlier_command_is_carried_out(gateway: Gateway) -> None:
+    gateway.journal.hold_before = "renew"
+    await gateway.hear("/new")
+    await gateway.hear("after")
+    await until(gateway.journal.held.is_set)
+    for _ in range(20):  # time enough for a worker to ask the store three times
+        await gateway.store.figures()
+    assert "begin" not in gateway.journal.calls
+    gateway.journal.release.set()
+    await gateway.idle()
+    assert sorted(gateway.pager.texts()) == ["Started a new conversation.", "answer to after"]
+
+
 async def test_new_and_what_follows_it_keep_their_order_over_a_restart(gateway: Gateway) -> None:
     gateway.dispatcher._draining = True  # accepted, and the process dies before anything is begun
     await gateway.hear("before")

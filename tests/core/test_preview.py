@@ -48,7 +48,10 @@ async def test_pieces_that_come_while_the_platform_is_slow_are_shown_once(path: 
         await gateway.hear("1")
         await until(lambda: gateway.pager.waiting)
         hold.set()
-        await until(lambda: "finish" in gateway.journal.calls)  # the answer is complete; the first call is not
+        while not await gateway.store.unsent(gateway.key()):  # the answer is committed, the first call under way
+            pass
+        for _ in range(10):
+            await gateway.store.figures()
         gateway.pager.gates.pop("append").set()
         await gateway.idle()
         assert gateway.pager.texts() == ["one two three"]

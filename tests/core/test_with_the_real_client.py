@@ -70,7 +70,7 @@ async def test_stop_closes_the_connection_to_the_server(path: Path, clock: HeldC
         (Fault(kind="invalid_key"), "not set up correctly"),
         (Fault(kind="model_not_found"), "not set up correctly"),
         (Fault(kind="context_length"), "more text than the model"),
-        (Fault(kind="insufficient_quota"), "not set up correctly"),
+        (Fault(kind="insufficient_quota"), "can't reach the model"),
         (Fault(kind="cut", after=1), "broke off here"),
         (Fault(kind="empty"), "would not answer"),
     ],
