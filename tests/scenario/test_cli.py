@@ -159,7 +159,7 @@ async def test_a_dead_letter_is_listed_and_answered_when_it_is_retried(
     assert (missing.code, "there is no dead letter 'in-1'" in missing.err) == (1, True)
 
 
-async def test_what_does_not_exist_is_said_in_one_line(used: GatewayProcess) -> None:
+async def test_what_does_not_exist_is_said_in_one_line(gateway: GatewayProcess) -> None:
     for arguments, text in (
         (("sessions", "show", "api/u:nobody"), "there is no session 'api/u:nobody'; `chatgpt-ms sessions list` shows"),
         (("sessions", "clear", "nonsense?"), "not a conversation key: 'nonsense?'; `chatgpt-ms sessions list` shows"),
@@ -168,7 +168,7 @@ async def test_what_does_not_exist_is_said_in_one_line(used: GatewayProcess) -> 
         (("keys", "create", "x", "--namespace", "UPPER"), "namespace 'UPPER': use up to 63 of a-z"),
         (("backup", "/no/such/folder/x.db"), "cannot create"),
     ):
-        result = await used.command(*arguments)
+        result = await gateway.command(*arguments)
         assert result.code in (1, 2)
         assert (result.out, result.err.count("\n")) == ("", 1)
         assert result.err.startswith("chatgpt-ms: ")

@@ -279,3 +279,30 @@ async def test_an_answer_that_comes_while_the_disk_is_full_is_not_lost(
     await gateway.kill()
     await gateway.start()
     assert (await gateway.chat(http, "again")).json == {"response": "answer 2 to: again"}
+
+
+async def test_a_database_that_is_damaged_while_it_runs_is_reported_and_not_started_from_again(
+    gateway: GatewayProcess, http: aiohttp.ClientSession, model: OpenAIServer
+) -> None:
+    assert (await gateway.chat(http, "before")).status == 200
+    assert await gateway.stop() == 0
+    await gateway.start()
+    with gateway.database.open("r+b") as file:
+        for page in range(1, gateway.database.stat().st_size // 4096):
+            file.seek(page * 4096)
+            file.write(b"\xa5" * 4096)
+    for number in range(3):
+        answer = await gateway.chat(http, "after", f"user-{number}")
+        assert (answer.status, answer.json["error"]["code"]) == (503, "storage_unavailable")
+    readiness = await gateway.get(http, "/readyz")
+    assert (readiness.status, readiness.json["storage"]) == (503, "unavailable")
+    assert (await gateway.get(http, "/metrics")).status == 200
+    asked = await gateway.command("sessions", "list")
+    assert asked.code > 0
+    assert "is damaged; stop the program and restore a backup" in asked.err
+    assert await gateway.stop() == 0
+    assert gateway.events("critical") == ["the database is damaged; stop the program and restore a backup"]
+    await gateway.spawn()
+    assert await gateway.ended() == 78
+    assert len(model.requests) == 1
+    assert_discreet(gateway)
