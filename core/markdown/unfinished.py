@@ -132,6 +132,7 @@ def _style(content: str, start: int, end: int, open_styles: list[tuple[int, str]
         return end < len(content)
     opens, closes = flanking(content, start, end)
     at_end = end == len(content)
+    matched = False
     same = [index for index, (_, marks) in enumerate(open_styles) if marks[0] == mark]
     while closes and length and same:
         index = same.pop()
@@ -143,7 +144,8 @@ def _style(content: str, start: int, end: int, open_styles: list[tuple[int, str]
             return True
         del open_styles[index:]
         length -= len(marks)
-    if length and at_end and not closes:
+        matched = True
+    if length and at_end and not matched:
         return False
     if length and opens and not (mark == "*" and closes and length == 1) and not at_end:
         open_styles.append((end, mark * min(length, 3)))
