@@ -48,6 +48,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "That message is too long for me ({length} characters, at most {limit}). Please shorten it.",
         "这条消息太长了（{length} 个字符，上限 {limit}），请缩短后再发。",
     ),
+    "overloaded": (
+        "I can't take this in at the moment. Please try again in a minute.",
+        "我现在忙不过来，请过一分钟再试。",
+    ),
     "not_allowed": (
         "I may not talk with you here. Your id is {person}; whoever runs me can allow it.",
         "我还没有获准在这里与您对话。您的 ID 是 {person}，管理员可以为您开通。",

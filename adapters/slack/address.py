@@ -1,0 +1,49 @@
+"""The way back to where a message was written, as it is stored with the message."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from core.errors import TargetGone
+from core.messages import MessageId, ReplyAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where an answer goes."""
+
+    channel: str
+    thread: str
+    """`ts` of the root of the thread to answer in; empty: outside of threads."""
+    after: str
+    """`ts` of the question: every answer to it is younger. Empty for slash commands."""
+    user: str
+    """Who asked. Streams in channels are addressed to somebody."""
+    team: str
+    """The workspace of who asked."""
+    direct: bool = False
+    response_url: str = ""
+    """Of a slash command, which may come from where the bot is no member."""
+
+    def dump(self) -> ReplyAddress:
+        """As it is stored."""
+        return ReplyAddress(json.dumps(asdict(self), separators=(",", ":")))
+
+    @classmethod
+    def load(cls, address: ReplyAddress) -> Address:
+        """Read back `dump`. Raises TargetGone."""
+        try:
+            return cls(**json.loads(address))
+        except (ValueError, TypeError):
+            raise TargetGone(f"not an address of this platform: {address!r}") from None
+
+
+def message_id(channel: str, ts: str) -> MessageId:
+    """The id of a message: `ts` is unique in its channel alone."""
+    return MessageId(f"{channel}/{ts}")
+
+
+def ts_of(message: MessageId) -> str:
+    """The `ts` in an id that `message_id` made."""
+    return message.rpartition("/")[2]

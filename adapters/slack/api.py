@@ -1,0 +1,218 @@
+"""Slack's Web API through its SDK: one HTTP session, typed errors, and the pauses that Slack asks for.
+
+Limits per method and channel: https://docs.slack.dev/apis/web-api/rate-limits. The SDK's own retries are off: it would
+post twice where Slack stored a message and the answer was lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+import structlog
+from slack_sdk.errors import SlackClientError
+from slack_sdk.web.async_client import AsyncWebClient
+from yarl import URL
+
+from core.backoff import retry_after
+from core.clock import Clock
+from core.errors import (
+    AuthenticationError,
+    DeliveryError,
+    DeliveryUnavailable,
+    DeliveryUncertain,
+    RateLimited,
+    TargetGone,
+)
+from core.proxy import proxy_for
+
+log = structlog.get_logger(__name__)
+
+CALL_TIMEOUT = 18.0
+"""Seconds for one call; with the wait for a slot it stays below what the core allows for a send."""
+
+_SLOT = 1.0
+"""Seconds between two new messages in one channel: "1 per second per channel"."""
+_LONGEST_WAIT = 8.0
+"""Seconds to wait for a slot; beyond that the caller is told to come back later."""
+_REMEMBERED = 5_000
+
+_REFUSED = frozenset(
+    (
+        "invalid_auth",
+        "not_authed",
+        "account_inactive",
+        "token_revoked",
+        "token_expired",
+        "org_login_required",
+        "ekm_access_denied",
+        "not_allowed_token_type",
+        "user_removed_from_team",
+    )
+)
+"""The credentials are wrong, whatever is asked."""
+_GONE = frozenset(
+    (
+        "cannot_reply_to_message",
+        "cant_update_message",
+        "channel_not_found",
+        "edit_window_closed",
+        "is_archived",
+        "message_not_found",
+        "messages_tab_disabled",
+        "not_in_channel",
+        "thread_not_found",
+        "user_disabled",
+        "user_not_found",
+    )
+)
+_LATER = frozenset(("service_unavailable", "request_timeout", "accesslimited", "team_added_to_org"))
+_DOUBTFUL = frozenset(("internal_error", "fatal_error"))
+"""Slack: "it's possible some aspect of the operation succeeded before the error was raised"."""
+
+
+class SlackError(DeliveryError):
+    """Slack will not do this; `code` is its name for the reason."""
+
+    def __init__(self, method: str, code: str) -> None:
+        super().__init__(f"{method}: {code}")
+        self.code = code
+
+
+class CredentialsRefused(DeliveryUnavailable):
+    """The token is not valid (any more). A reply waits; the account is what has failed."""
+
+    def __init__(self, method: str, code: str) -> None:
+        super().__init__(f"Slack refuses the token ({method}: {code})")
+        self.code = code
+
+
+class SlackApi:
+    """Calls methods by the SDK's names for them (`chat_postMessage`). Open it first; calls raise DeliveryUnavailable before.
+
+    Every call raises RateLimited, TargetGone, DeliveryUnavailable, DeliveryUncertain, CredentialsRefused or SlackError.
+    """
+
+    def __init__(self, token: str, *, url: str, proxy: str | None, clock: Clock) -> None:
+        self._token = token
+        self._url = URL(url)
+        self._proxy = proxy
+        self._clock = clock
+        self._client: AsyncWebClient | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._pauses: dict[str, float] = {}
+        self._slots: OrderedDict[str, float] = OrderedDict()
+        self.refused = asyncio.Event()
+        """Set by the first call whose token Slack refused."""
+
+    async def open(self) -> None:
+        """Open what is used until `close`."""
+        connector = aiohttp.TCPConnector(limit=64, keepalive_timeout=15.0)  # shorter than servers keep an idle one
+        timeout = aiohttp.ClientTimeout(total=CALL_TIMEOUT, sock_connect=5.0)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+        self._client = AsyncWebClient(
+            self._token, base_url=str(self._url), session=self._session, retry_handlers=[], timeout=int(CALL_TIMEOUT)
+        )
+        self._client.proxy = self.proxy  # the constructor would take one from the environment, whatever NO_PROXY says
+        self.refused.clear()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        session, self._session, self._client = self._session, None, None
+        if session is not None:
+            await session.close()
+
+    @property
+    def proxy(self) -> str | None:
+        """The proxy that these connections take."""
+        proxy = proxy_for(self._url, self._proxy)
+        return None if proxy is None else str(proxy)
+
+    @property
+    def host(self) -> str:
+        """Where the API is."""
+        return self._url.host or ""
+
+    @property
+    def client(self) -> AsyncWebClient:
+        """The SDK's client. Raises DeliveryUnavailable while the account is not signed in."""
+        if self._client is None:
+            raise DeliveryUnavailable("the account is not signed in at the moment")
+        return self._client
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The shared HTTP session. Raises DeliveryUnavailable while the account is not signed in."""
+        if self._session is None:
+            raise DeliveryUnavailable("the account is not signed in at the moment")
+        return self._session
+
+    async def call(self, method: str, *, slot: bool = False, **arguments: Any) -> Mapping[str, Any]:
+        """Call a method. `slot`: it puts a new message up, which Slack allows once a second in each channel."""
+        channel = str(arguments.get("channel") or "")
+        limited = f"{method} {channel}" if slot else method
+        self._check_pause(method, limited)
+        if slot:
+            await self._await_slot(method, channel)
+        client = self.client
+        try:
+            response = await getattr(client, method)(**arguments)
+        except SlackClientError as error:
+            raise self._explained(method, limited, getattr(error, "response", None)) from None
+        except aiohttp.ClientConnectorError as error:
+            raise DeliveryUnavailable(f"{method}: no connection to {self.host} ({type(error).__name__})") from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise DeliveryUncertain(f"{method}: no answer from {self.host} ({type(error).__name__})") from None
+        data: Any = response.data
+        if not isinstance(data, dict):
+            raise DeliveryUncertain(f"{method}: {self.host} answered with something else than JSON")
+        return {**data, "_headers": response.headers} if method == "auth_test" else data
+
+    def _check_pause(self, method: str, limited: str) -> None:
+        now = self._clock.monotonic()
+        wait = self._pauses.get(limited, now) - now
+        if wait > 0:
+            raise RateLimited(f"{method}: Slack asked to wait", retry_after=wait)
+        self._pauses.pop(limited, None)
+
+    async def _await_slot(self, method: str, channel: str) -> None:
+        now = self._clock.monotonic()
+        at = max(now, self._slots.get(channel, now))
+        if at - now > _LONGEST_WAIT:
+            raise RateLimited(f"{method}: many messages wait for channel {channel!r}", retry_after=at - now)
+        self._slots[channel] = at + _SLOT
+        self._slots.move_to_end(channel)
+        if len(self._slots) > _REMEMBERED:
+            self._slots.popitem(last=False)
+        if at > now:
+            await self._clock.sleep(at - now)
+
+    def _explained(self, method: str, limited: str, response: Any) -> DeliveryError:
+        """What an answer that is no success means."""
+        status = getattr(response, "status_code", None) or getattr(response, "status", None) or 0
+        data = getattr(response, "data", None)
+        code = str(data.get("error", "")) if isinstance(data, dict) else ""
+        if status == 429 or code in ("ratelimited", "rate_limited"):
+            seconds = max(retry_after(getattr(response, "headers", None) or {}, self._clock) or 1.0, 0.1)
+            self._pauses[limited] = self._clock.monotonic() + seconds
+            return RateLimited(f"{method}: Slack asks to wait", retry_after=seconds)
+        if code in _REFUSED:
+            self.refused.set()
+            return CredentialsRefused(method, code)
+        if code in _GONE:
+            return TargetGone(f"{method}: {code}")
+        if code in _LATER:
+            return DeliveryUnavailable(f"{method}: {code}")
+        if code in _DOUBTFUL or not code:
+            return DeliveryUncertain(f"{method}: {code or f'status {status} without JSON'}")
+        return SlackError(method, code)
+
+
+def sign_in_error(error: DeliveryError, setting: str) -> AuthenticationError | None:
+    """What a refused token is at sign-in; None where the error is of another kind."""
+    if isinstance(error, CredentialsRefused):
+        return AuthenticationError(f"{setting}: Slack refuses it ({error.code}); copy it anew from the app's settings")
+    return None

@@ -1,0 +1,92 @@
+"""What people and channels are called, asked once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from adapters.slack.api import SlackApi, SlackError
+from core.clock import Clock
+from core.errors import DeliveryError
+
+log = structlog.get_logger(__name__)
+
+_KEPT = 20_000
+_FRESH = 24 * 3600.0
+"""Seconds after which a name is asked for again."""
+_WAIT = 0.3
+"""Seconds that a message may wait for names never heard before; Slack wants its acknowledgement within 3."""
+_AT_ONCE = 20
+
+
+class Names:
+    """Enter it to ask, leave it to end what is under way. Without the scope for it, ids stay ids."""
+
+    def __init__(self, api: SlackApi, clock: Clock) -> None:
+        self._api = api
+        self._clock = clock
+        self._names: OrderedDict[str, tuple[str | None, float]] = OrderedDict()
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._forbidden: set[str] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        tasks = list(self._asking.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def known(self, id: str) -> str | None:
+        """The name, if it was ever heard."""
+        found = self._names.get(id)
+        return found[0] if found else None
+
+    async def learn(self, ids: Iterable[str]) -> None:
+        """Ask for the names that are not known; returns after 0.3 s at the latest, and they are there next time."""
+        tasks = [task for id in ids if (task := self._ask(id)) is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=_WAIT)
+
+    def _ask(self, id: str) -> asyncio.Task[None] | None:
+        """The task to wait for; None where the name is known or cannot be had. An old name is renewed beside."""
+        found = self._names.get(id)
+        method = "conversations_info" if id[:1] in "CG" else "users_info"
+        if found and self._clock.monotonic() - found[1] < _FRESH:
+            return None
+        if id not in self._asking:
+            if method in self._forbidden or len(self._asking) >= _AT_ONCE:
+                return None
+            self._asking[id] = asyncio.create_task(self._fetch(id, method))
+        return None if found else self._asking[id]
+
+    async def _fetch(self, id: str, method: str) -> None:
+        name: str | None = self.known(id)
+        try:
+            if method == "users_info":
+                user = (await self._api.call(method, user=id)).get("user") or {}
+                profile = user.get("profile") or {}
+                name = profile.get("display_name") or profile.get("real_name") or user.get("name") or None
+            else:
+                name = ((await self._api.call(method, channel=id)).get("channel") or {}).get("name") or None
+        except SlackError as error:
+            if error.code == "missing_scope":
+                self._forbidden.add(method)
+            log.info("a name could not be had", id=id, error=str(error))
+        except DeliveryError as error:
+            log.debug("a name could not be had", id=id, error=str(error))
+            return  # it may be had another time
+        finally:
+            del self._asking[id]
+        self._names[id] = (name, self._clock.monotonic())
+        self._names.move_to_end(id)
+        if len(self._names) > _KEPT:
+            self._names.popitem(last=False)

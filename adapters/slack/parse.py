@@ -1,0 +1,216 @@
+"""Slack's events as messages. Nothing here asks anybody anything.
+
+An event: https://docs.slack.dev/apis/events-api (the outer `event_callback`), the inner kinds `message` and
+`app_mention`; a slash command: https://docs.slack.dev/interactivity/implementing-slash-commands.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from adapters.slack.address import Address, message_id
+from adapters.slack.identity import Identity
+from adapters.slack.text import Name, ids_in, readable, without_mention
+from core.commands import parse_command
+from core.messages import (
+    AccountId,
+    Attachment,
+    ChannelId,
+    EventId,
+    InboundMessage,
+    MessageId,
+    Quoted,
+    Sender,
+    ThreadId,
+    UserId,
+)
+
+Payload = Mapping[str, Any]
+
+_WRITTEN = frozenset(("", "file_share", "thread_broadcast"))
+"""Subtypes of what people write; edits, deletions, joins and all others are not for us."""
+_DIRECT = frozenset(("im", "app_home"))
+_SHARED = frozenset(("channel", "group", "mpim"))
+_TS = re.compile(r"\d{1,11}\.\d{1,9}")
+_MOST_FILES = 20
+
+
+def parse_message(
+    payload: Any, *, account: AccountId, identity: Identity, name: Name, now: datetime
+) -> InboundMessage | None:
+    """The message in an event or slash command; None for whatever nobody wrote to the bot. Never raises.
+
+    `name` resolves ids that Slack did not name; `now` dates slash commands, which carry no time.
+    """
+    if not isinstance(payload, Mapping):
+        return None
+    if "command" in payload:
+        return _command(payload, account, identity, now)
+    event = payload.get("event")
+    if not isinstance(event, Mapping) or event.get("type") not in ("message", "app_mention"):
+        return None
+    if not _is_ours(payload, identity):
+        return None
+    return _written(payload, event, account, identity, name)
+
+
+def ids_of(payload: Any) -> list[str]:
+    """The people and channels whose names `parse_message` would ask for."""
+    event = _inner(payload)
+    user = _text(event, "user")
+    return list(dict.fromkeys([*([user] if user else []), *ids_in(_text(event, "text"))]))
+
+
+def _written(
+    payload: Payload, event: Payload, account: AccountId, identity: Identity, name: Name
+) -> InboundMessage | None:
+    user, channel, ts = _text(event, "user"), _text(event, "channel"), _text(event, "ts")
+    sent_at = time_of(ts)
+    if not user or not channel or sent_at is None:
+        return None
+    if _text(event, "subtype") not in _WRITTEN or event.get("hidden") or event.get("bot_id") or user == identity.user:
+        return None
+    kind = "channel" if event["type"] == "app_mention" else _text(event, "channel_type")
+    if kind not in _DIRECT | _SHARED:
+        return None  # an unknown kind of place is no direct chat
+    direct = kind in _DIRECT
+    raw = _text(event, "text")
+    root = _text(event, "thread_ts")
+    thread = root if _TS.fullmatch(root) else "" if direct else ts  # an answer in a channel opens a thread
+    team = _team(payload, event)
+    address = Address(channel=channel, thread=thread, after=ts, user=user, team=team, direct=direct)
+    return InboundMessage(
+        id=message_id(channel, ts),
+        event=EventId(_text(payload, "event_id") or f"history/{channel}/{ts}"),
+        account=account,
+        sender=Sender(id=_user_id(user, team, event, identity), display_name=name(user) or ""),
+        channel=ChannelId(channel),
+        thread=ThreadId(thread) if thread else None,
+        is_direct=direct,
+        mentions_bot=event["type"] == "app_mention" or identity.user in ids_in(raw),
+        text=readable(without_mention(raw, identity.user), lambda one: name(one) or _own_name(one, identity)),
+        quoted=_quoted(event, name),
+        attachments=_attachments(event),
+        sent_at=sent_at,
+        reply_to=address.dump(),
+    )
+
+
+def _own_name(id: str, identity: Identity) -> str | None:
+    return identity.name if id == identity.user else None
+
+
+def _command(payload: Payload, account: AccountId, identity: Identity, now: datetime) -> InboundMessage | None:
+    user, channel = _text(payload, "user_id"), _text(payload, "channel_id")
+    trigger, team = _text(payload, "trigger_id"), _text(payload, "team_id")
+    if not user or not channel or not trigger or user == identity.user:
+        return None
+    typed = _text(payload, "text").strip()
+    # Slack takes what begins with a slash for a command of its own, so `/new` is typed as `/chatgpt new`.
+    text = f"/{typed}" if parse_command(f"/{typed}") else typed or "/help"
+    direct = channel.startswith("D")
+    address = Address(
+        channel=channel,
+        thread="",
+        after="",
+        user=user,
+        team=team,
+        direct=direct,
+        response_url=_text(payload, "response_url"),
+    )
+    return InboundMessage(
+        id=MessageId(f"{channel}/command/{trigger}"),
+        event=EventId(f"command/{trigger}"),
+        account=account,
+        sender=Sender(id=UserId(user), display_name=_text(payload, "user_name")),
+        channel=ChannelId(channel),
+        is_direct=direct,
+        mentions_bot=True,
+        text=readable(text, lambda one: _own_name(one, identity)),
+        sent_at=now,
+        reply_to=address.dump(),
+    )
+
+
+def time_of(ts: str) -> datetime | None:
+    """When a message was written: its `ts` is seconds since 1970 and a number that makes it unique."""
+    if not _TS.fullmatch(ts):
+        return None
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=float(ts))
+
+
+def _is_ours(payload: Payload, identity: Identity) -> bool:
+    """Whether the event was sent for this installation: an app may be installed in several workspaces."""
+    authorizations = payload.get("authorizations")
+    if not isinstance(authorizations, list) or not authorizations:
+        return True
+    return any(
+        isinstance(one, Mapping)
+        and (
+            _text(one, "user_id") == identity.user
+            or identity.is_home(_text(one, "team_id") or "-")
+            or identity.is_home(_text(one, "enterprise_id") or "-")
+        )
+        for one in authorizations
+    )
+
+
+def _team(payload: Payload, event: Payload) -> str:
+    """The workspace of who wrote."""
+    named = (_text(event, key) for key in ("user_team", "team", "source_team"))
+    return next(filter(None, named), "") or _text(payload, "team_id")
+
+
+def _user_id(user: str, team: str, event: Payload, identity: Identity) -> UserId:
+    """Ids of people are unique in their workspace; who comes from another one (Slack Connect) carries its id."""
+    foreign = bool(_text(event, "user_team")) and not identity.is_home(team)
+    return UserId(f"{team}/{user}" if foreign else user)
+
+
+def _quoted(event: Payload, name: Name) -> Quoted | None:
+    """A message that was shared into this one."""
+    for shared in _items(event, "attachments"):
+        text = _text(shared, "text")
+        if text and (shared.get("is_share") or shared.get("is_msg_unfurl")):
+            author = _text(shared, "author_name") or name(_text(shared, "author_id")) or _text(shared, "author_id")
+            return Quoted(author=author or "somebody", text=readable(text, name))
+    return None
+
+
+def _attachments(event: Payload) -> tuple[Attachment, ...]:
+    """Files, described. One of another organisation is a stub that only `files.info` completes
+    (https://docs.slack.dev/apis/slack-connect/using-slack-connect#files)."""
+    found = []
+    for file in _items(event, "files")[:_MOST_FILES]:
+        id, url = _text(file, "id"), _text(file, "url_private_download") or _text(file, "url_private")
+        if not id or _text(file, "mode") in ("tombstone", "hidden_by_limit"):
+            continue
+        size = file.get("size")
+        found.append(
+            Attachment(
+                name=_text(file, "name") or _text(file, "title") or id,
+                media_type=_text(file, "mimetype") or "application/octet-stream",
+                size=size if type(size) is int and size >= 0 else None,
+                source=json.dumps({"id": id, "url": url}),
+            )
+        )
+    return tuple(found)
+
+
+def _inner(payload: Any) -> Payload:
+    event = payload.get("event") if isinstance(payload, Mapping) else None
+    return event if isinstance(event, Mapping) else {}
+
+
+def _items(event: Payload, key: str) -> list[Payload]:
+    items = event.get(key)
+    return [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
+
+
+def _text(event: Payload, key: str) -> str:
+    value = event.get(key)
+    return value if isinstance(value, str) else ""

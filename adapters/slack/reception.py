@@ -1,0 +1,209 @@
+"""What Slack delivers, whichever way it comes: into the inbox, then acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from adapters.slack.address import Address
+from adapters.slack.api import SlackApi
+from adapters.slack.identity import Identity
+from adapters.slack.link import REFUSED, TAKEN, Verdict
+from adapters.slack.names import Names
+from adapters.slack.parse import ids_of, parse_message
+from core.adapter import Inbox, Receipt
+from core.clock import Clock
+from core.commands import parse_command
+from core.errors import DeliveryError, StorageUnavailable
+from core.messages import (
+    AccountId,
+    ChannelId,
+    EventId,
+    InboundMessage,
+    MessageId,
+    Sender,
+    ThreadId,
+    UserId,
+)
+from core.texts import language_of, say
+
+log = structlog.get_logger(__name__)
+
+_UNTITLED = 1_000
+_TITLE = 60
+_ERRANDS = 100
+"""Things done beside the receiving at once."""
+
+
+class Reception:
+    """One sign-in's. Enter it to take events, leave it to end what it began."""
+
+    def __init__(
+        self,
+        account: AccountId,
+        identity: Identity,
+        api: SlackApi,
+        clock: Clock,
+        inbox: Inbox,
+        *,
+        prompts: Sequence[str],
+    ) -> None:
+        self.names = Names(api, clock)
+        self._account = account
+        self._identity = identity
+        self._api = api
+        self._clock = clock
+        self._inbox = inbox
+        self._prompts = prompts
+        self._errands: set[asyncio.Task[None]] = set()
+        self._untitled: OrderedDict[tuple[str, str], None] = OrderedDict()
+        """Conversations in the assistant pane that have no title yet."""
+
+    async def __aenter__(self) -> Self:
+        await self.names.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.names.__aexit__(kind, error, trace)
+        for task in self._errands:
+            task.cancel()
+        await asyncio.gather(*self._errands, return_exceptions=True)
+
+    async def take(self, kind: str, payload: Mapping[str, Any]) -> Verdict:
+        """Deal with a delivery. What is not stored is not acknowledged: Slack sends it again after a minute or so."""
+        try:
+            match kind:
+                case "events_api":
+                    return await self._event(payload)
+                case "slash_commands":
+                    return await self._command(payload)
+        except StorageUnavailable as error:
+            log.warning("an event was not taken in", account=self._account, error=str(error))
+            return REFUSED
+        except Exception:
+            log.exception("an event could not be dealt with", account=self._account, kind=kind)
+        return TAKEN
+
+    async def hand_over(self, payload: Mapping[str, Any]) -> InboundMessage | None:
+        """The message in `payload`, with the names of those in it."""
+        await self.names.learn(ids_of(payload))
+        return self.parse(payload)
+
+    def parse(self, payload: Mapping[str, Any]) -> InboundMessage | None:
+        """The message in `payload`, with the names that are known."""
+        return parse_message(
+            payload, account=self._account, identity=self._identity, name=self.names.known, now=self._clock.now()
+        )
+
+    async def _event(self, payload: Mapping[str, Any]) -> Verdict:
+        event = payload.get("event")
+        kind = event.get("type") if isinstance(event, Mapping) else payload.get("type")
+        match kind:
+            case "message" | "app_mention":
+                if self.parse(payload) is None:
+                    return TAKEN
+                message = await self.hand_over(payload)
+                return await self._admit(message) if message is not None else TAKEN
+            case "assistant_thread_started" if isinstance(event, Mapping):
+                self._errand(self._welcome(event.get("assistant_thread")))
+            case "agent_session_stopped" if isinstance(event, Mapping):
+                log.info("a person stopped an answer", account=self._account)
+            case "app_uninstalled" | "tokens_revoked":
+                log.error("the app was removed from the workspace", account=self._account)
+                self._api.refused.set()
+            case "app_rate_limited":
+                log.error("Slack holds events back: more than 30,000 within an hour", account=self._account)
+        return TAKEN
+
+    async def _command(self, payload: Mapping[str, Any]) -> Verdict:
+        message = self.parse(payload)
+        if message is None:
+            return TAKEN
+        verdict = await self._admit(message)
+        if not verdict.acknowledged:  # Slack never sends a command again: its person has to know
+            return Verdict(
+                acknowledged=True, body={"response_type": "ephemeral", "text": say("overloaded", language_of(message))}
+            )
+        # Slack shows a command to nobody unless told to, and an answer without its question is odd.
+        return (
+            verdict if parse_command(message.text) else Verdict(acknowledged=True, body={"response_type": "in_channel"})
+        )
+
+    async def _admit(self, message: InboundMessage) -> Verdict:
+        receipt = await self._inbox(message)
+        if receipt is Receipt.ACCEPTED and message.thread is not None:
+            place = (str(message.channel), str(message.thread))
+            if self._untitled.pop(place, self) is None:
+                self._errand(self._entitle(place, message.text))
+        return REFUSED if receipt in (Receipt.OVERLOADED, Receipt.CLOSED) else TAKEN
+
+    def stopped(self, address: Address, ts: str) -> None:
+        """A person pressed Stop below an answer: the same as /stop in that conversation."""
+        self._errand(self._stop(address, ts))
+
+    async def _stop(self, address: Address, ts: str) -> None:
+        message = InboundMessage(
+            id=MessageId(f"{address.channel}/{ts}/stopped"),
+            event=EventId(f"stopped/{address.channel}/{ts}"),
+            account=self._account,
+            sender=Sender(id=UserId(address.user)),
+            channel=ChannelId(address.channel),
+            thread=ThreadId(address.thread) if address.thread else None,
+            is_direct=address.direct,
+            mentions_bot=True,
+            text="/stop",
+            sent_at=self._clock.now(),
+            reply_to=address.dump(),
+        )
+        try:
+            await self._inbox(message)
+        except StorageUnavailable as error:
+            log.warning("a stop was not taken in", error=str(error))
+
+    # The assistant pane
+
+    async def _welcome(self, thread: Any) -> None:
+        """A conversation was opened (https://docs.slack.dev/ai/developing-ai-apps)."""
+        channel, ts = (
+            (thread.get("channel_id"), thread.get("thread_ts")) if isinstance(thread, Mapping) else (None, None)
+        )
+        if not isinstance(channel, str) or not isinstance(ts, str):
+            return
+        self._untitled[(channel, ts)] = None
+        if len(self._untitled) > _UNTITLED:
+            self._untitled.popitem(last=False)
+        if self._prompts:
+            prompts = [{"title": prompt[:75], "message": prompt} for prompt in self._prompts]
+            await self._api.call(
+                "assistant_threads_setSuggestedPrompts", channel_id=channel, thread_ts=ts, prompts=prompts
+            )
+
+    async def _entitle(self, place: tuple[str, str], question: str) -> None:
+        title = " ".join(question.split())
+        title = title if len(title) <= _TITLE else f"{title[: _TITLE - 1]}…"
+        if title:
+            await self._api.call("assistant_threads_setTitle", channel_id=place[0], thread_ts=place[1], title=title)
+
+    def _errand(self, work: Any) -> None:
+        if len(self._errands) >= _ERRANDS:
+            work.close()
+            return
+        task = asyncio.create_task(_done(work))
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+
+
+async def _done(work: Any) -> None:
+    try:
+        await work
+    except DeliveryError as error:
+        log.info("something beside the answers failed", error=str(error))
+    except Exception:
+        log.exception("something beside the answers failed")

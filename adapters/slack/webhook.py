@@ -1,0 +1,81 @@
+"""Events over HTTP, at /webhooks/<account>: verified before they are parsed, answered after they are stored."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+import structlog
+from aiohttp import web
+
+from adapters.slack.link import Handle
+from adapters.slack.signature import Signatures
+
+log = structlog.get_logger(__name__)
+
+LARGEST_BODY = 1_000_000
+_READ = 5.0
+"""Seconds that a body may take."""
+
+
+class Webhook:
+    """One URL takes events, commands and clicks."""
+
+    def __init__(self, signatures: Signatures, handle: Handle) -> None:
+        self._signatures = signatures
+        self._handle = handle
+
+    async def __call__(self, request: web.Request) -> web.Response:
+        """401 without a word for what Slack did not sign; 503 for what could not be stored, so that it comes again."""
+        body = await _body(request)
+        signature = self._signatures.verify(request.headers, body) if body is not None else None
+        if body is None or signature is None:
+            log.info("a request that is not Slack's was refused", address=request.remote)
+            return web.Response(status=401)
+        kind, payload = _parsed(request.content_type, body)
+        if payload is None:
+            return web.Response(status=400)
+        if kind == "url_verification":
+            self._signatures.accepted(signature)
+            return web.Response(text=str(payload.get("challenge", "")))
+        verdict = await self._handle(kind, payload)
+        if not verdict.acknowledged:
+            return web.Response(status=503, headers={"Retry-After": "5"})
+        self._signatures.accepted(signature)
+        return web.json_response(dict(verdict.body)) if verdict.body else web.Response()
+
+
+async def _body(request: web.Request) -> bytes | None:
+    """The body; None if it is too large or too slow."""
+    if (request.content_length or 0) > LARGEST_BODY:
+        return None
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_READ):
+            async for chunk in request.content.iter_chunked(65_536):
+                body += chunk
+                if len(body) > LARGEST_BODY:
+                    return None
+    except (TimeoutError, ConnectionError, web.HTTPException):
+        return None
+    return bytes(body)
+
+
+def _parsed(content_type: str, body: bytes) -> tuple[str, Mapping[str, Any] | None]:
+    """The kind of a request, as Socket Mode calls it, and its payload; None for what cannot be read."""
+    try:
+        if content_type != "application/x-www-form-urlencoded":
+            payload = json.loads(body)
+            kind = "events_api"
+        else:
+            form = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=200))
+            kind = "slash_commands" if "command" in form else "interactive"
+            payload = form if "command" in form else json.loads(form.get("payload", "{}"))
+    except (ValueError, RecursionError):
+        return "", None
+    if not isinstance(payload, dict):
+        return "", None
+    return ("url_verification" if payload.get("type") == "url_verification" else kind), payload

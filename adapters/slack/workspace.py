@@ -1,0 +1,311 @@
+"""What all replies of one account share: messages put up, changed, streamed, found and taken away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakValueDictionary
+
+import structlog
+
+from adapters.slack.address import Address, ts_of
+from adapters.slack.api import SlackApi, SlackError
+from adapters.slack.identity import Identity
+from adapters.slack.parse import time_of
+from core.adapter import IdempotencyKey, OutboundFile
+from core.clock import Clock
+from core.errors import DeliveryUnavailable, DeliveryUncertain, TargetGone
+from core.markdown.dialects.slack import SLACK_MARKDOWN
+from core.messages import MessageId
+
+log = structlog.get_logger(__name__)
+
+EVENT_TYPE = "chatgpt_ms_reply"
+"""Of the metadata that our messages carry (https://docs.slack.dev/messaging/message-metadata). Slack removes nothing
+from it, and shows it to nobody; it is how a message whose sending was in doubt is known again."""
+
+_KEPT = 5_000
+_PAGE = 100
+_MOST_PAGES = 10
+_STATUS = "is writing…"
+_STATUS_LASTS = 60.0
+"""Seconds between two signs; Slack takes one away after two minutes, or with the answer."""
+
+
+@dataclass(slots=True)
+class Trail:
+    """A message of ours, and the later messages of the same streamed answer."""
+
+    key: str
+    later: list[str] = field(default_factory=list)
+
+
+class Workspace:
+    """Lives as long as its adapter, across sign-ins. Text is CommonMark, one part of an answer."""
+
+    def __init__(self, api: SlackApi, clock: Clock, *, stopped: Callable[[Address, str], None]) -> None:
+        """`stopped` is told when a person pressed Stop on a stream: whose answer, and the message's `ts`."""
+        self.api = api
+        self.clock = clock
+        self.stopped = stopped
+        self.identity: Identity | None = None
+        """None until the first sign-in."""
+        self.can_stream = True
+        """Slack may not know native streams here (GovSlack, an old server)."""
+        self._can_type = True
+        self._trails: OrderedDict[str, Trail] = OrderedDict()
+        self._opening: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._born = clock.now()
+        self._typed: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    # Messages
+
+    async def post(self, address: Address, text: str, key: str) -> str:
+        """A new message; returns its `ts`."""
+        return await self.post_rendered(address, SLACK_MARKDOWN.render(text), key)
+
+    async def post_rendered(self, address: Address, rendered: str, key: str) -> str:
+        """The same, for text that is in Slack's dialect."""
+        arguments: dict[str, Any] = {"thread_ts": address.thread} if address.thread else {}
+        data = await self.api.call(
+            "chat_postMessage",
+            slot=True,
+            channel=address.channel,
+            markdown_text=rendered,
+            unfurl_links=False,
+            unfurl_media=False,
+            metadata=_metadata(key),
+            **arguments,
+        )
+        ts = _ts(data)
+        self.remember(ts, key)
+        return ts
+
+    async def update(self, channel: str, ts: str, rendered: str, key: str, *, later: str = "") -> None:
+        """Replace the whole text (in Slack's dialect) of our message. `later` is the next message of the answer."""
+        arguments: dict[str, Any] = {
+            "channel": channel,
+            "ts": ts,
+            "markdown_text": rendered,
+            "metadata": _metadata(key, later),
+        }
+        try:
+            await self.api.call("chat_update", **arguments)
+        except SlackError as error:
+            if error.code != "streaming_state_conflict":
+                raise
+            await self._end_stream(channel, ts)  # of a process that died, or of a stop whose answer was lost
+            await self.api.call("chat_update", **arguments)
+
+    async def replace(self, address: Address, message: MessageId, text: str) -> None:
+        """Let `text` be the answer that `message` begins; what a broken stream left after it is taken away."""
+        ts = ts_of(message)
+        trail = self._trails.get(ts)
+        if trail is None:  # of an earlier process, which may have died in the middle of a stream
+            trail = await self._read_trail(address, ts)
+            if address.thread:
+                async with self.opening(address):
+                    await self.remove_lost_streams(address)
+        while trail.later:
+            await self.remove(address.channel, trail.later[-1])
+            trail.later.pop()
+        await self.update(address.channel, ts, SLACK_MARKDOWN.render(text), trail.key)
+
+    async def remove(self, channel: str, ts: str) -> None:
+        """Take our message away; one that is gone is fine."""
+        try:
+            await self.api.call("chat_delete", channel=channel, ts=ts)
+        except TargetGone:
+            return
+        except SlackError as error:
+            if error.code != "streaming_state_conflict":
+                raise
+            await self._end_stream(channel, ts)
+            await self.api.call("chat_delete", channel=channel, ts=ts)
+
+    def remember(self, ts: str, key: str) -> None:
+        """This process made the message: nothing has to be asked about it."""
+        self._trails[ts] = Trail(key)
+        if len(self._trails) > _KEPT:
+            self._trails.popitem(last=False)
+
+    def trail(self, ts: str) -> Trail:
+        """What is known of a message that this process made."""
+        return self._trails.setdefault(ts, Trail(""))
+
+    async def upload(self, address: Address, file: OutboundFile) -> None:
+        """Share a file in the place of the answer."""
+        await self.api.call(
+            "files_upload_v2",
+            channel=address.channel,
+            thread_ts=address.thread or None,
+            filename=file.name,
+            content=file.content,
+        )
+
+    # Streams
+
+    async def start_stream(self, address: Address, rendered: str) -> str:
+        """A message that grows; returns its `ts`. Channels want to know for whom it is."""
+        data = await self.api.call(
+            "chat_startStream",
+            slot=True,
+            channel=address.channel,
+            thread_ts=address.thread,
+            markdown_text=rendered,
+            recipient_team_id=address.team or None,
+            recipient_user_id=address.user,
+        )
+        return _ts(data)
+
+    async def append_stream(self, channel: str, ts: str, rendered: str) -> None:
+        await self.api.call("chat_appendStream", channel=channel, ts=ts, markdown_text=rendered)
+
+    async def stop_stream(self, channel: str, ts: str, rendered: str, key: str, *, later: str = "") -> None:
+        metadata = _metadata(key, later)
+        await self.api.call(
+            "chat_stopStream", channel=channel, ts=ts, markdown_text=rendered or None, metadata=metadata
+        )
+
+    async def _end_stream(self, channel: str, ts: str) -> None:
+        try:
+            await self.api.call("chat_stopStream", channel=channel, ts=ts)
+        except SlackError as error:
+            if error.code not in ("message_not_in_streaming_state", "stopped_by_user"):
+                raise
+
+    def opening(self, address: Address) -> asyncio.Lock:
+        """Held while a stream begins in a thread, so that none that is about to be known is taken for a lost one."""
+        place = (address.channel, address.thread)
+        lock = self._opening.get(place)
+        if lock is None:
+            lock = self._opening[place] = asyncio.Lock()
+        return lock
+
+    def may_have_lost_streams(self, address: Address) -> bool:
+        """Whether an earlier process, which cannot tell any more, may have begun to answer the question."""
+        asked = time_of(address.after)
+        return asked is not None and asked < self._born
+
+    async def remove_lost_streams(self, address: Address) -> None:
+        """Take away the streams below the question that nobody will ever end: a process died, or the answer to the
+        start was lost. Call it while `opening`; without the scope for history nothing is done."""
+        try:
+            async for message in self.messages(address, since=address.after):
+                ts = str(message.get("ts"))
+                if self._is_own(message) and not message.get("metadata") and ts not in self._trails:
+                    await self._remove_stream(address.channel, ts)
+        except (SlackError, TargetGone) as error:
+            log.info("lost streams cannot be looked for", error=str(error))
+
+    async def _remove_stream(self, channel: str, ts: str) -> None:
+        try:
+            await self.api.call("chat_stopStream", channel=channel, ts=ts)
+        except SlackError:
+            return  # no stream: not what was looked for
+        await self.remove(channel, ts)
+
+    # Looking
+
+    async def find(self, address: Address, key: IdempotencyKey) -> MessageId | None:
+        """The message that was posted with `key`, looked up among those after the question."""
+        async for message in self.messages(address, since=address.after):
+            if self._is_own(message) and _payload(message).get("key") == key:
+                return MessageId(f"{address.channel}/{message['ts']}")
+        return None
+
+    async def messages(self, address: Address, *, since: str, until: str = "") -> AsyncIterator[Mapping[str, Any]]:
+        """The messages of a thread, or of a channel outside of threads. Raises DeliveryUnavailable where the answer
+        would be a guess, since there are more than are read."""
+        method = "conversations_replies" if address.thread else "conversations_history"
+        arguments: dict[str, Any] = {"ts": address.thread} if address.thread else {}
+        cursor = ""
+        for _ in range(_MOST_PAGES):
+            data = await self.api.call(
+                method,
+                channel=address.channel,
+                oldest=since or None,
+                latest=until or None,
+                inclusive=True,
+                limit=_PAGE,
+                include_all_metadata=True,
+                cursor=cursor or None,
+                **arguments,
+            )
+            for message in data.get("messages") or ():
+                yield message
+            cursor = (data.get("response_metadata") or {}).get("next_cursor") or ""
+            if not cursor:
+                return
+        raise DeliveryUnavailable(f"{method}: more than {_MOST_PAGES * _PAGE} messages since {since}")
+
+    async def _read_trail(self, address: Address, ts: str) -> Trail:
+        """The trail of a message of an earlier process: each message of a streamed answer names the next one."""
+        trail = Trail("")
+        at = ts
+        while at:
+            payload: Mapping[str, Any] = {}
+            try:
+                async for message in self.messages(address, since=at, until=at):
+                    if message.get("ts") == at:
+                        payload = _payload(message)
+                        break
+            except SlackError as error:
+                log.warning("an earlier message cannot be read", error=str(error))  # no scope for history
+            if at == ts:
+                trail.key = str(payload.get("key") or "")
+            at = str(payload.get("later") or "")
+            if at and at not in trail.later and len(trail.later) < 50:
+                trail.later.append(at)
+        self._trails[ts] = trail
+        return trail
+
+    def _is_own(self, message: Mapping[str, Any]) -> bool:
+        identity = self.identity
+        return identity is not None and (
+            message.get("user") == identity.user or bool(identity.bot and message.get("bot_id") == identity.bot)
+        )
+
+    # Signs
+
+    async def typing(self, address: Address) -> None:
+        """Show that an answer is being written (https://docs.slack.dev/reference/methods/assistant.threads.setStatus)."""
+        place, now = (address.channel, address.thread), self.clock.monotonic()
+        if not self._can_type or now - self._typed.get(place, -_STATUS_LASTS) < _STATUS_LASTS:
+            return
+        self._typed[place] = now
+        self._typed.move_to_end(place)
+        if len(self._typed) > _KEPT:
+            self._typed.popitem(last=False)
+        try:
+            await self.api.call(
+                "assistant_threads_setStatus", channel_id=address.channel, thread_ts=address.thread, status=_STATUS
+            )
+        except SlackError as error:
+            self._can_type = error.code not in ("missing_scope", "not_agent_app", "unknown_method", "not_allowed")
+            raise
+
+    def answered(self, address: Address) -> None:
+        """The sign went with the answer; the next question gets one at once."""
+        self._typed.pop((address.channel, address.thread), None)
+
+
+def _metadata(key: str, later: str = "") -> dict[str, Any]:
+    payload = {"key": key, "later": later} if later else {"key": key}
+    return {"event_type": EVENT_TYPE, "event_payload": payload}
+
+
+def _payload(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    metadata = message.get("metadata") or {}
+    payload = metadata.get("event_payload") if metadata.get("event_type") == EVENT_TYPE else None
+    return payload if isinstance(payload, Mapping) else {}
+
+
+def _ts(data: Mapping[str, Any]) -> str:
+    ts = data.get("ts")
+    if not isinstance(ts, str) or not ts:
+        raise DeliveryUncertain("Slack gave no ts for a new message")
+    return ts
