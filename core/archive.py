@@ -112,6 +112,11 @@ class StorageFigures:
 class Archive(Protocol):
     """See the module's text. All methods raise StorageUnavailable when the store cannot be read or written."""
 
+    @property
+    def instance(self) -> str:
+        """A random name that this store got when it was made; known to nobody else."""
+        ...
+
     async def sessions(
         self,
         *,

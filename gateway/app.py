@@ -167,7 +167,9 @@ class App:
         chat = self.config.chat
         self.local: LocalModel | None = None
         self.chatgpt = await stack.enter_async_context(
-            ChatGPTClient(translate.chat_settings(chat), clock=self._clock, observe=self.metrics.called)
+            ChatGPTClient(
+                translate.chat_settings(chat, salt=self.store.instance), clock=self._clock, observe=self.metrics.called
+            )
         )
         if not chat.embedded:
             return self.chatgpt
@@ -270,7 +272,7 @@ class App:
         self.dispatcher.settings = translate.dispatch_settings(config)
         self.rates.per_minute = config.limits.messages_per_minute
         if self.local is None:
-            self.chatgpt.settings = translate.chat_settings(config.chat)
+            self.chatgpt.settings = translate.chat_settings(config.chat, salt=self.store.instance)
 
     async def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Whether every configured account hears, and how each is."""

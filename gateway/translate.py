@@ -14,8 +14,8 @@ _REPLY_SHARE = 4
 """A quarter of a model's context is left for its answer."""
 
 
-def chat_settings(chat: Chat) -> ChatSettings:
-    """How the model's server is spoken to."""
+def chat_settings(chat: Chat, *, salt: str = "") -> ChatSettings:
+    """How the model's server is spoken to; `salt` keeps it from guessing who hides behind a hashed id."""
     return ChatSettings(
         base_url="http://127.0.0.1:9" if chat.base_url == LOCAL else chat.base_url,
         api_key=chat.api_key.get_secret_value(),
@@ -28,6 +28,7 @@ def chat_settings(chat: Chat) -> ChatSettings:
         retries=chat.retries,
         concurrency=chat.concurrency,
         proxy=chat.proxy,
+        salt=salt.encode(),
     )
 
 

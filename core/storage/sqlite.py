@@ -63,6 +63,11 @@ class SqliteStore:
         return self._path
 
     @property
+    def instance(self) -> str:
+        """A random name that this database got when it was made."""
+        return self._instance
+
+    @property
     def available(self) -> bool:
         """False from a failed write until one succeeds again."""
         return self._writer.available
