@@ -1,0 +1,368 @@
+"""A Discord bot: what people write to it reaches the inbox, in order, and Discord is told when it is committed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import discord
+import structlog
+from yarl import URL
+
+from adapters.discord import slash
+from adapters.discord.address import Address
+from adapters.discord.config import Config
+from adapters.discord.diagnosis import diagnose, lacks_message_content
+from adapters.discord.files import HOSTS, fetch
+from adapters.discord.interaction import Deferrals, InteractionReply
+from adapters.discord.link import Link, Session
+from adapters.discord.parse import (
+    THREADS,
+    Surroundings,
+    mentioned,
+    parse_interaction,
+    parse_message,
+    snowflake_at,
+)
+from adapters.discord.reply import NOBODY, PAGE, DiscordReply, Threads, history
+from adapters.discord.rest import Rest
+from core.adapter import (
+    Adapter,
+    AdapterSpec,
+    CatchesUp,
+    Diagnoses,
+    FetchesFiles,
+    Heard,
+    Inbox,
+    Place,
+    Receipt,
+    ReplyChannel,
+)
+from core.clock import Clock, SystemClock
+from core.errors import (
+    AuthenticationError,
+    ConnectionLost,
+    DeliveryError,
+    DeliveryUnavailable,
+    FileUnavailable,
+    RateLimited,
+    StorageUnavailable,
+    TargetGone,
+)
+from core.fetching import Files
+from core.messages import AccountId, Attachment, InboundMessage, ReplyAddress
+from core.proxy import proxy_for
+from core.texts import language_of, say
+
+log = structlog.get_logger(__name__)
+
+_SIGN_IN = 45.0
+"""Seconds for the three calls that open an account."""
+
+_RESERVE = 20
+"""Sign-ins that are left alone of the 1,000 a day: Discord resets the token of a bot that uses them up."""
+
+_HOLD = 1.0
+"""Seconds before a message that could not be stored is handed over again; nothing else is read meanwhile."""
+
+_PLACE = 2.0
+"""Seconds to ask what kind of place a message comes from, where the cache does not know."""
+_REMEMBERED = 1_000
+
+_GUILDS = 5.0
+"""Seconds to wait for Discord to tell which channels there are, before missed messages are looked for."""
+
+_DEFER, _ANSWER = 5, 4
+"""Kinds of answers to a slash command: later, or at once."""
+_EPHEMERAL = 1 << 6
+
+
+class DiscordAdapter(Adapter, Heard, CatchesUp, FetchesFiles, Diagnoses):
+    """One bot. Its session with Discord outlives the attempts to connect: the next one takes it up where it was left."""
+
+    def __init__(self, account: AccountId, config: Config, clock: Clock | None = None) -> None:
+        self.deaf_after = timedelta(seconds=105)  # Discord's heartbeats come every 41.25 s
+        self._account = account
+        self._config = config
+        self._clock = clock or SystemClock()
+        self._link: Link | None = None
+        self._files: Files | None = None
+        self._gateway = ""
+        self._session: Session | None = None
+        self._threads = Threads()
+        self._deferrals = Deferrals()
+        self._parents: OrderedDict[str, str | None] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._registered = False
+
+    async def __aenter__(self) -> Self:
+        proxy = proxy_for(URL(self._config.api_url), self._config.proxy, setting=f"accounts.{self._account}.proxy")
+        intents = discord.Intents(
+            guilds=True,
+            guild_messages=True,
+            dm_messages=True,
+            message_content=self._config.reads_everything,
+        )
+        link = Link(self._config.api_url, intents=intents, proxy=str(proxy) if proxy else None, clock=self._clock)
+        try:
+            async with asyncio.timeout(_SIGN_IN):
+                await self._sign_in(link)
+        except BaseException as error:
+            await link.end()
+            if isinstance(error, TimeoutError | aiohttp.ClientError | OSError | DeliveryError):
+                raise ConnectionLost(f"Discord cannot be reached: {type(error).__name__}") from error
+            raise
+        files = Files(hosts=HOSTS, api_url=self._config.api_url, proxy=str(proxy) if proxy else None)
+        self._link, self._files = link, await files.__aenter__()
+        return self
+
+    async def _sign_in(self, link: Link) -> None:
+        """Check the token, the intents, and that one more sign-in is allowed today."""
+        try:
+            await link.login(self._config.token.get_secret_value())
+            _, self._gateway, budget = await link.http.get_bot_gateway()
+        except discord.LoginFailure:
+            raise AuthenticationError(
+                f"accounts.{self._account}.token: Discord does not accept it; "
+                "reset it in the developer portal (Bot, Reset Token)"
+            ) from None
+        except (discord.HTTPException, discord.GatewayNotFound) as error:
+            raise ConnectionLost(f"Discord fails to sign us in: {type(error).__name__}") from error
+        if self._config.reads_everything and lacks_message_content(link):
+            raise AuthenticationError(
+                f"accounts.{self._account}: the developer portal does not allow the Message Content Intent; switch it "
+                "on (Bot, Privileged Gateway Intents), or set message_content: false and access.channels: mention"
+            )
+        if budget["remaining"] <= _RESERVE and self._session is None:
+            raise ConnectionLost(
+                f"only {budget['remaining']} of {budget['total']} sign-ins are left; Discord allows more in "
+                f"{budget['reset_after'] / 60_000:.0f} min"
+            )
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        link, files, self._link, self._files = self._link, self._files, None, None
+        if link is not None:
+            await link.end()
+        if files is not None:
+            await files.__aexit__(None, None, None)
+
+    async def run(self, inbox: Inbox) -> None:
+        link = self._connected()
+        session, self._session = self._session, None
+        if not self._registered and self._config.commands:
+            self._begin(self._register())
+
+        async def take(event: str, data: Mapping[str, Any]) -> None:
+            if event == "INTERACTION_CREATE":
+                await self._take_command(link, inbox, data)
+            else:
+                await self._take_message(link, inbox, data)
+
+        try:
+            await link.listen(self._gateway, session, take)
+        finally:
+            self._session = link.session
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def reply(self, address: ReplyAddress) -> ReplyChannel:
+        here = Address.load(address)
+        if here.interaction:
+            return InteractionReply(
+                self._rest, self._clock, here, deferred=lambda: self._deferrals.wait(here.interaction)
+            )
+        return DiscordReply(self._rest, self._threads, here)
+
+    def last_heard(self) -> datetime | None:
+        return self._link.last_heard if self._link else None
+
+    def gaps(self) -> int:
+        return self._link.gaps if self._link else 0
+
+    async def fetch(self, attachment: Attachment, *, most_bytes: int) -> bytes:
+        if self._files is None or self._link is None:
+            raise FileUnavailable("files cannot be fetched while the account is not connected")
+        return await fetch(attachment, self._files, Rest(self._link), most_bytes=most_bytes)
+
+    async def diagnose(self) -> Sequence[str]:
+        return await diagnose(self._connected(), self._rest(), self._config)
+
+    # What comes in
+
+    async def _take_message(self, link: Link, inbox: Inbox, data: Mapping[str, Any]) -> None:
+        await self._learn_place(link, data)
+        message = parse_message(data, self._surroundings(link))
+        if message is None:
+            return
+        while (receipt := await _offer(inbox, message)) in (None, Receipt.OVERLOADED):
+            log.warning("a message is held until it can be stored", account=self._account, message=message.id)
+            await self._clock.sleep(_HOLD)
+        if receipt is Receipt.CLOSED:
+            await asyncio.Event().wait()  # the gateway is stopping: read nothing more, but let it answer what it has
+
+    async def _take_command(self, link: Link, inbox: Inbox, data: Mapping[str, Any]) -> None:
+        message = parse_interaction(data, self._surroundings(link))
+        if message is None:
+            return
+        here = Address.load(message.reply_to)
+        self._deferrals.begin(here.interaction)
+        receipt = await _offer(inbox, message)
+        if receipt is Receipt.DUPLICATE:
+            self._deferrals.end(here.interaction)
+            return
+        body: dict[str, Any] = {"type": _DEFER}
+        if receipt not in (Receipt.ACCEPTED, Receipt.REFUSED):  # nobody will answer: say so, to this person alone
+            notice = say("internal", language_of(message), id=here.interaction)
+            body = {"type": _ANSWER, "data": {"content": notice, "flags": _EPHEMERAL, "allowed_mentions": NOBODY}}
+        self._begin(self._answer_command(here, body))
+
+    async def _answer_command(self, here: Address, body: Mapping[str, Any]) -> None:
+        """Within 3 s, or Discord tells the person that nothing came; the answer is shown all the same."""
+        try:
+            path = "/interactions/{interaction}/{webhook_token}/callback"
+            await self._rest().call("POST", path, body=body, interaction=here.interaction, webhook_token=here.token)
+        except DeliveryError as error:
+            log.warning("a slash command could not be deferred", account=self._account, error=str(error))
+        finally:
+            self._deferrals.end(here.interaction)
+
+    async def _learn_place(self, link: Link, data: Mapping[str, Any]) -> None:
+        """Ask whether a channel is a thread, once, where the cache does not know and the message is for the bot."""
+        channel = data.get("channel_id")
+        if not isinstance(channel, str) or not _is_mentioned(data, link) or channel in self._parents:
+            return
+        guild = _guild(link, data.get("guild_id"))
+        if guild is None or guild.get_channel_or_thread(int(channel)) is not None:
+            return
+        try:
+            async with asyncio.timeout(_PLACE):
+                found = await self._rest().call("GET", "/channels/{channel_id}", channel_id=channel)
+        except (DeliveryError, TimeoutError) as error:
+            log.info("it is not known what kind of place a channel is", channel=channel, error=str(error))
+            return
+        self._parents[channel] = str(found["parent_id"]) if found.get("type") in THREADS else None
+        if len(self._parents) > _REMEMBERED:
+            self._parents.popitem(last=False)
+
+    def _surroundings(self, link: Link) -> Surroundings:
+        def parent(channel: str) -> str | None:
+            place = link.get_channel(int(channel))
+            if isinstance(place, discord.Thread):
+                return str(place.parent_id)
+            return self._parents.get(channel) if place is None else None
+
+        def followed(channel: str) -> bool:
+            place = link.get_channel(int(channel)) if self._config.message_content else None
+            return isinstance(place, discord.Thread) and link.user is not None and place.owner_id == link.user.id
+
+        def own_role(role: str) -> bool:
+            return any(guild.self_role is not None and str(guild.self_role.id) == role for guild in link.guilds)
+
+        def role_name(role: str) -> str | None:
+            names = (found.name for guild in link.guilds if (found := guild.get_role(int(role))))
+            return next(names, None)
+
+        def channel_name(channel: str) -> str | None:
+            return getattr(link.get_channel(int(channel)), "name", None)
+
+        return Surroundings(
+            account=self._account,
+            me=str(link.user.id) if link.user else "",
+            parent=parent,
+            own_role=own_role,
+            followed=followed,
+            role_name=role_name,
+            channel_name=channel_name,
+            opens_threads=self._config.threads,
+        )
+
+    # What was missed
+
+    async def missed(self, since: datetime, places: Sequence[Place]) -> AsyncGenerator[InboundMessage, None]:
+        link, after = self._connected(), str(snowflake_at(since))
+        waited = 0.0
+        while waited < _GUILDS and any(guild.unavailable for guild in link.guilds):
+            await self._clock.sleep(0.2)
+            waited += 0.2
+        channels = {here.channel: here.guild for here in (Address.load(place.reply_to) for place in places)}
+        for guild in link.guilds:
+            places_there: list[discord.TextChannel | discord.Thread] = [*guild.text_channels, *guild.threads]
+            for place in places_there:
+                if place.last_message_id is not None and place.last_message_id > int(after):
+                    channels.setdefault(str(place.id), str(guild.id))
+        for channel, guild_id in channels.items():
+            async for message in self._missed_in(channel, guild_id, after):
+                yield message
+
+    async def _missed_in(self, channel: str, guild: str, after: str) -> AsyncGenerator[InboundMessage, None]:
+        """The messages of one channel; its history says nothing of the server it belongs to."""
+        link, rest = self._connected(), self._rest()
+        while True:
+            try:
+                page = await history(rest, channel, after=after)
+            except TargetGone as error:
+                log.info("a channel is not read back", account=self._account, channel=channel, error=str(error))
+                return
+            for data in page:
+                message = parse_message(data | {"guild_id": guild} if guild else data, self._surroundings(link))
+                if message is not None:
+                    yield message
+            if len(page) < PAGE:
+                return
+            after = str(page[-1]["id"])
+
+    # Parts
+
+    def _connected(self) -> Link:
+        if self._link is None:
+            raise ConnectionLost("the account is not signed in")
+        return self._link
+
+    def _rest(self) -> Rest:
+        if self._link is None:
+            raise DeliveryUnavailable("the account is not connected")
+        return Rest(self._link)
+
+    async def _register(self) -> None:
+        try:
+            count = await slash.register(self._rest())
+        except RateLimited as error:
+            log.warning("slash commands wait for the next start", account=self._account, error=str(error))
+        except DeliveryError as error:
+            log.warning("slash commands could not be registered", account=self._account, error=str(error))
+        else:
+            self._registered = True
+            log.info("slash commands", account=self._account, changed=count)
+
+    def _begin(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _offer(inbox: Inbox, message: InboundMessage) -> Receipt | None:
+    """Hand a message over; None if the store fails."""
+    try:
+        return await inbox(message)
+    except StorageUnavailable as error:
+        log.warning("a message could not be stored", message=message.id, error=str(error))
+        return None
+
+
+def _is_mentioned(data: Mapping[str, Any], link: Link) -> bool:
+    return link.user is not None and mentioned(data, str(link.user.id))
+
+
+def _guild(link: Link, id: Any) -> discord.Guild | None:
+    return link.get_guild(int(id)) if isinstance(id, str) and id.isdigit() else None
+
+
+SPEC = AdapterSpec("discord", Config, DiscordAdapter, reply=DiscordReply)
