@@ -18,6 +18,10 @@ from gateway.config import DEFAULT_FILE, Config, load
 
 log = structlog.get_logger(__name__)
 
+_SAME_STOP = 0.5
+"""Seconds within which two signals are one: a terminal signals the whole process group, and wrappers such as `timeout`
+pass on to their child what it got already."""
+
 _LOOK_EVERY = 2.0
 """Seconds between two looks at the configuration file."""
 
@@ -34,10 +38,16 @@ async def serve(path: Path | None, environ: Mapping[str, str]) -> int:
         log.info("an account is left out", account=account, reason=reason)
     loop, stop, reload = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
 
+    asked_at = 0.0
+
     def on_stop() -> None:
+        nonlocal asked_at
         if stop.is_set():
+            if clock.monotonic() - asked_at < _SAME_STOP:
+                return
             log.warning("stopped at once; unfinished work is taken up at the next start")
             os._exit(1)
+        asked_at = clock.monotonic()
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -152,6 +152,14 @@ class GatewayProcess:
         assert self.process is not None
         self.process.send_signal(number)
 
+    def signals_until_ended(self, number: int) -> bool:
+        """Send a signal unless the process has ended; whether it has."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(number)
+        return self.process.returncode is not None
+
     async def kill(self) -> int:
         """kill -9."""
         assert self.process is not None

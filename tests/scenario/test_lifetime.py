@@ -76,7 +76,7 @@ async def test_a_second_sigterm_stops_at_once_and_loses_nothing(
     await model.until(lambda server: len(server.requests) == 1)
     gateway.signal(signal.SIGTERM)
     await gateway.logged("stopping")
-    gateway.signal(signal.SIGTERM)
+    await until(lambda: gateway.signals_until_ended(signal.SIGTERM))
     assert await gateway.ended() == 1
     with pytest.raises(aiohttp.ClientError):
         await asking
@@ -84,6 +84,20 @@ async def test_a_second_sigterm_stops_at_once_and_loses_nothing(
     model.resume()
     await gateway.start()
     assert (await gateway.chat(http, "hello", key="k")).json == {"response": "answer 1 to: hello"}
+
+
+async def test_one_signal_that_arrives_twice_is_one(
+    gateway: GatewayProcess, http: aiohttp.ClientSession, model: OpenAIServer
+) -> None:
+    model.pause()
+    asking = asyncio.create_task(gateway.chat(http, "hello"))
+    await model.until(lambda server: len(server.requests) == 1)
+    gateway.signal(signal.SIGINT)
+    gateway.signal(signal.SIGTERM)  # as from a terminal and from `timeout`
+    await gateway.logged("stopping")
+    model.resume()
+    assert (await asking).json == {"response": "answer 1 to: hello"}
+    assert await gateway.ended() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
