@@ -66,7 +66,7 @@ class Journal:
         self.hold_before: str = ""
         self.hold_after: str = ""
         self.held = asyncio.Event()
-        self.release = asyncio.Event()
+        self.go_on = asyncio.Event()
         self.errors: dict[str, list[Exception]] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -80,11 +80,11 @@ class Journal:
                 raise self.errors[name].pop(0)
             if name == self.hold_before:
                 self.held.set()
-                await self.release.wait()
+                await self.go_on.wait()
             result = await method(*args, **kwargs)
             if name == self.hold_after:
                 self.held.set()
-                await self.release.wait()
+                await self.go_on.wait()
             return result
 
         return call

@@ -160,7 +160,7 @@ async def test_nothing_is_begun_while_an_earlier_command_is_carried_out(gateway:
     for _ in range(20):  # time enough for a worker to ask the store three times
         await gateway.store.figures()
     assert "begin" not in gateway.journal.calls
-    gateway.journal.release.set()
+    gateway.journal.go_on.set()
     await gateway.idle()
     assert sorted(gateway.pager.texts()) == ["Started a new conversation.", "answer to after"]
 
@@ -269,7 +269,13 @@ async def test_a_crash_at_any_stage_leaves_one_whole_reply(
         setattr(gateway.journal, where, method)
         if method == "preview":
             gateway.model.will("answer", asyncio.Event())  # time enough to show something
+        shown = asyncio.Event()
+        if method in ("finish", "sent"):
+            gateway.model.will("answer", shown, " to 1")
         hearing = asyncio.create_task(gateway.hear("1"))
+        if method in ("finish", "sent"):
+            await until(gateway.pager.texts)
+            shown.set()
         await until(gateway.journal.held.is_set)
         await gateway.crash()
         hearing.cancel()
