@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -160,10 +161,12 @@ class Dispatcher:
         return len(self._workers)
 
     async def drain(self, *, turns: float, outbox: float) -> bool:
-        """Begin nothing new; give running turns and then their delivery so many seconds. True when all ended well."""
+        """Begin nothing new; give running turns and then all delivery so many seconds. True when all ended well."""
         self._draining = True
-        if await self._all_gone(turns):
-            return True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(turns):
+                answering = [worker for worker in self._workers.values() if worker.answering]
+                await asyncio.gather(*(worker.stopper.over.wait() for worker in answering))
         for worker in self._workers.values():
             worker.stopper.stop(Stop.SHUTDOWN)
         return await self._all_gone(outbox)
@@ -229,6 +232,7 @@ class Dispatcher:
             await self._send_unsent(turn.conversation)  # what was committed before the mistake, or the notice
         finally:
             worker.answering = False
+            worker.stopper.over.set()
 
     async def _fail(self, turn: Turn, reply: ReplyChannel | None, error: Exception) -> Sequence[OutboxPart]:
         """A mistake must not take the conversation along: the person is told, or, without a way back, it is listed."""

@@ -35,11 +35,12 @@ class Stopper:
     def __init__(self) -> None:
         self.why: Stop | None = None
         self._scope: asyncio.Timeout | None = None
-        self._left = False
+        self.over = asyncio.Event()
+        """Set when nothing of the turn can be cut short any more."""
 
     def stop(self, why: Stop) -> bool:
         """End the scope that is entered now, or will be. False if it was left already: nothing can be cut short."""
-        if self._left:
+        if self.over.is_set():
             return False
         if self.why is None:
             self.why = why
@@ -51,7 +52,7 @@ class Stopper:
     async def scope(self) -> AsyncIterator[None]:
         """The part of the turn that may be cut short. Raises Stopped when it was."""
         if self.why is not None:
-            self._left = True
+            self.over.set()
             raise Stopped(self.why)
         try:
             async with asyncio.timeout(None) as self._scope:
@@ -61,4 +62,5 @@ class Stopper:
                 raise Stopped(self.why) from None
             raise
         finally:
-            self._scope, self._left = None, True
+            self._scope = None
+            self.over.set()

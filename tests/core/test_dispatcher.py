@@ -238,6 +238,19 @@ async def test_a_turn_that_outlasts_the_drain_runs_again_with_its_key_and_its_pr
         assert (shown.id, shown.key, shown.text) == (preview.id, preview.key, "answer to 1")
 
 
+async def test_a_reply_that_the_platform_does_not_take_does_not_hold_up_the_end(gateway: Gateway) -> None:
+    gateway.pager.fail("send", DeliveryUnavailable("not now"))
+    await gateway.hear("1")
+    await until(lambda: gateway.clock.sleeping)
+    async with asyncio.timeout(20):
+        assert not await gateway.dispatcher.drain(turns=600, outbox=0.01)
+    await gateway.crash()
+    async with gateway.again() as later:
+        await later.pass_time(1)
+        await later.idle()
+        assert later.pager.texts() == ["answer to 1"]
+
+
 async def test_a_command_survives_a_crash(gateway: Gateway) -> None:
     gateway.journal.hold_before = "begin_command"
     await gateway.hear("/whoami")
