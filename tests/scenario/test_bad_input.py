@@ -250,8 +250,8 @@ async def test_a_model_s_server_that_fails_is_told_kindly(
         error = answer.json["error"]
         got[name] = (answer.status, error["code"])
         assert error["id"] in error["message"]
-        (line,) = [line for line in gateway.log() if line.get("id") == error["id"] and line["level"] == "error"]
-        assert line["event"] == "the model gave no answer"
+        line = await gateway.logged("the model gave no answer", id=error["id"])
+        assert line["level"] == "error"
         assert_discreet(gateway, answer.text)
         assert "secret upstream" not in answer.text
     assert got == {name: (upstream.status, upstream.code) for name, upstream in UPSTREAMS.items()}
