@@ -20,7 +20,7 @@ from adapters.discord.config import Config
 from adapters.discord.diagnosis import diagnose, lacks_message_content
 from adapters.discord.files import HOSTS, fetch
 from adapters.discord.interaction import Deferrals, InteractionReply
-from adapters.discord.link import Link, Session
+from adapters.discord.link import Kept, Link
 from adapters.discord.parse import (
     THREADS,
     Surroundings,
@@ -93,7 +93,7 @@ class DiscordAdapter(Adapter, Heard, CatchesUp, FetchesFiles, Diagnoses):
         self._link: Link | None = None
         self._files: Files | None = None
         self._gateway = ""
-        self._session: Session | None = None
+        self._kept = Kept()
         self._threads = Threads()
         self._deferrals = Deferrals()
         self._parents: OrderedDict[str, str | None] = OrderedDict()
@@ -108,7 +108,13 @@ class DiscordAdapter(Adapter, Heard, CatchesUp, FetchesFiles, Diagnoses):
             dm_messages=True,
             message_content=self._config.reads_everything,
         )
-        link = Link(self._config.api_url, intents=intents, proxy=str(proxy) if proxy else None, clock=self._clock)
+        link = Link(
+            self._config.api_url,
+            intents=intents,
+            proxy=str(proxy) if proxy else None,
+            clock=self._clock,
+            kept=self._kept,
+        )
         try:
             async with asyncio.timeout(_SIGN_IN):
                 await self._sign_in(link)
@@ -138,7 +144,7 @@ class DiscordAdapter(Adapter, Heard, CatchesUp, FetchesFiles, Diagnoses):
                 f"accounts.{self._account}: the developer portal does not allow the Message Content Intent; switch it "
                 "on (Bot, Privileged Gateway Intents), or set message_content: false and access.channels: mention"
             )
-        if budget["remaining"] <= _RESERVE and self._session is None:
+        if budget["remaining"] <= _RESERVE and self._kept.session is None:
             raise ConnectionLost(
                 f"only {budget['remaining']} of {budget['total']} sign-ins are left; Discord allows more in "
                 f"{budget['reset_after'] / 60_000:.0f} min"
@@ -155,7 +161,6 @@ class DiscordAdapter(Adapter, Heard, CatchesUp, FetchesFiles, Diagnoses):
 
     async def run(self, inbox: Inbox) -> None:
         link = self._connected()
-        session, self._session = self._session, None
         if not self._registered and self._config.commands:
             self._begin(self._register())
 
@@ -166,9 +171,8 @@ class DiscordAdapter(Adapter, Heard, CatchesUp, FetchesFiles, Diagnoses):
                 await self._take_message(link, inbox, data)
 
         try:
-            await link.listen(self._gateway, session, take)
+            await link.listen(self._gateway, take)
         finally:
-            self._session = link.session
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -52,6 +52,9 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 4.0
 _SESSION_OVER = (4003, 4007, 4009)
 """Close codes after which a session cannot be taken up again."""
 
+IDENTIFY_EVERY = 5.0
+"""Seconds between two requests for a new session; Discord refuses faster ones."""
+
 _FINAL = {
     4004: "Discord does not accept the token: reset it in the developer portal (Bot) and configure the new one",
     4010: "Discord refuses the connection (4010, invalid shard); please report this",
@@ -74,6 +77,16 @@ class Session:
     gateway: str
 
 
+@dataclass(slots=True)
+class Kept:
+    """What outlives a link. The next one gets it."""
+
+    session: Session | None = None
+    """What may be taken up, as far as everything before is committed."""
+    identified_at: float | None = None
+    """When the last new session was asked for, by the clock's monotonic time."""
+
+
 class _Api(HTTPClient):
     """The SDK's client of the HTTP API, for an address of the account's own; the SDK has one for the whole process."""
 
@@ -87,17 +100,16 @@ class _Api(HTTPClient):
 class Link(discord.Client):
     """Sign in with `login`, then `listen`; `end` it in any case."""
 
-    def __init__(self, api_url: str, *, intents: discord.Intents, proxy: str | None, clock: Clock) -> None:
+    def __init__(self, api_url: str, *, intents: discord.Intents, proxy: str | None, clock: Clock, kept: Kept) -> None:
         self._api_url = api_url
         self._clock = clock
+        self._kept = kept
         self._frame = ""
         self._arrived: deque[tuple[str, Mapping[str, Any]]] = deque()
         self.last_heard: datetime | None = None
         """When the last frame came over the gateway."""
         self.gaps = 0
         """How often listening began without a replay."""
-        self.session: Session | None = None
-        """What the next connection may take up."""
         self._failures = 0
         self._socket: DiscordWebSocket | None = None
         super().__init__(
@@ -134,20 +146,21 @@ class Link(discord.Client):
             elif args[0] == "RESUMED":
                 self._failures = 0
 
-    async def listen(self, gateway: str, session: Session | None, take: Take) -> None:
-        """Take `session` up, or begin a new one at `gateway`; then hand over what comes, in order, until cancelled.
+    async def listen(self, gateway: str, take: Take) -> None:
+        """Take the kept session up, or begin a new one at `gateway`; then hand over what comes, in order, until
+        cancelled.
 
         Discord hears from us (in heartbeats, and when a session is taken up) of events that are committed, and of no
-        others. Raises ConnectionLost, with `session` set where it can be taken up, or AuthenticationError.
+        others. Raises ConnectionLost or AuthenticationError.
         """
-        self.session = session
+        kept = self._kept
         while True:
             try:
                 await self._listen(gateway, take)
             except ReconnectWebSocket as lost:
                 code = self._socket.socket.close_code if self._socket is not None else None
                 if not lost.resume or code in _SESSION_OVER:
-                    self.session = None
+                    kept.session = None
                 reason = f"the connection was closed ({code})" if code else "the connection broke"
             except discord.ConnectionClosed as closed:
                 if closed.code in _FINAL:
@@ -156,16 +169,18 @@ class Link(discord.Client):
             except (OSError, TimeoutError, aiohttp.ClientError, zlib.error) as error:
                 reason = f"the gateway cannot be reached: {type(error).__name__}"
             self._failures += 1
-            if self.session is None:
+            if kept.session is None:
                 raise ConnectionLost(reason)
             if self._failures > _RESUMES:
-                self.session = None
+                kept.session = None
                 raise ConnectionLost(f"{reason}; given up after {_RESUMES} attempts")
             log.info("the session is taken up again", reason=reason)
             await self._clock.sleep(full_jitter(self._failures - 1, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE))
 
     async def _listen(self, gateway: str, take: Take) -> None:
-        known = self.session
+        known = self._kept.session
+        if known is None:
+            await self._wait_for_our_turn()
         async with asyncio.timeout(_HANDSHAKE):
             self.ws = self._socket = await DiscordWebSocket.from_client(
                 self,
@@ -177,6 +192,12 @@ class Link(discord.Client):
             )
         while True:
             await self._next(take)
+
+    async def _wait_for_our_turn(self) -> None:
+        kept, clock = self._kept, self._clock
+        if kept.identified_at is not None:
+            await clock.sleep(kept.identified_at + IDENTIFY_EVERY - clock.monotonic())
+        kept.identified_at = clock.monotonic()
 
     async def _next(self, take: Take) -> None:
         """One frame, and the commit of what it brought."""
@@ -193,7 +214,7 @@ class Link(discord.Client):
                 await take(*self._arrived.popleft())
             socket.sequence = received
         if socket.session_id and socket.sequence is not None:
-            self.session = Session(socket.session_id, socket.sequence, str(socket.gateway))
+            self._kept.session = Session(socket.session_id, socket.sequence, str(socket.gateway))
 
     async def end(self) -> None:
         """Close everything, within 2 s; the session stays valid for the next link."""
