@@ -66,6 +66,8 @@ def parse(text: str) -> Blocks:
 def sections(text: str) -> list[Section]:
     """Read CommonMark, with the place of every top-level block."""
     text = clean(text)
+    if (code := open_code(text)) is not None:
+        return [Section(code, 0, text.count("\n") + 1)]
     tokens = parser().parse(text)
     if any(token.level >= MAX_NESTING - 1 for token in tokens):
         tokens = parser(nested=False).parse(text)
@@ -75,6 +77,26 @@ def sections(text: str) -> list[Section]:
         first, end = place
         found.append(Section(reader.block(), first, end))
     return found
+
+
+_OPENING_FENCE = re.compile(r"(`{3,}(?=[^`\n]*\n)|~{3,})([^\n]*)\n")
+
+
+def open_code(text: str) -> CodeBlock | None:
+    """The block of code that `text` is as a whole, if it begins with a fence that is never closed.
+
+    While code streams this is what is read again and again, and the parser takes its time for every character.
+    """
+    opening = _OPENING_FENCE.match(text)
+    if not opening:
+        return None
+    fence = opening[1]
+    closing = re.compile(rf"^ {{0,3}}{fence[0]}{{{len(fence)},}}[ \t]*$", re.MULTILINE)
+    if closing.search(text, opening.end()):
+        return None
+    body = text[opening.end() :]
+    line = body.rfind("\n") + 1
+    return CodeBlock(opening[2].strip(), body if body[line:].strip(" \t") else body[:line])
 
 
 class _Reader:

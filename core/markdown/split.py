@@ -58,6 +58,9 @@ class Splitter:
         self._parts: list[str] = []
         self._pieces: list[Piece] = []
         self._used = 0
+        self._ready: list[Piece] = []
+        """The pieces of the unfinished part with a source each, kept so that trials need not write them again."""
+        self._is_trial = False
 
     @property
     def parts(self) -> list[str]:
@@ -65,9 +68,12 @@ class Splitter:
         return self._parts
 
     def trial(self) -> Splitter:
-        """One that begins with this one's unfinished part, to try something on."""
+        """One that begins with this one's unfinished part, to try something on; its checks are coarser."""
+        for piece in self._pieces[len(self._ready) :]:
+            source = compose([piece]) + "\n\n" if piece.source is None else piece.source
+            self._ready.append(Piece(piece.block, source))
         other = Splitter(self._dialect)
-        other._pieces, other._used = list(self._pieces), self._used
+        other._pieces, other._used, other._is_trial = list(self._ready), self._used, True
         return other
 
     def extend(self, pieces: Iterable[Piece]) -> None:
@@ -122,7 +128,8 @@ class Splitter:
         while not last and len(pieces) > 1 and isinstance(pieces[-1].block, Heading):
             moved.insert(0, pieces.pop())
         text, room = compose(pieces), self._room
-        while self._dialect.size(text) > self._room:  # sizes of blocks do not add up exactly
+        # Sizes of blocks do not add up exactly. A trial is repeated often and trusts them while there is ample room.
+        while not (self._is_trial and self._used * 2 < self._room) and self._dialect.size(text) > self._room:
             if len(pieces) > 1:
                 moved.insert(0, pieces.pop())
             else:
@@ -135,23 +142,30 @@ class Splitter:
             text = compose(pieces)
         if text.strip():
             self._parts.append(text)
-        self._pieces, self._used = [], 0
+        self._pieces, self._ready, self._used = [], [], 0
         for piece in moved:
             self._append(piece, self._piece_size(piece))
 
 
 def compose(pieces: list[Piece]) -> str:
     """CommonMark that is read as these blocks: their own source where that does, written anew where it does not."""
+    if all(piece.source is not None for piece in pieces):  # they stood in a row, as they do now
+        return "".join(piece.source or "" for piece in pieces).strip("\n")
     blocks = tuple(piece.block for piece in pieces)
     wanted = _WRITER.document(blocks)
-    if pieces and any(piece.source is not None for piece in pieces):
-        sources = (_WRITER.document((p.block,)) + "\n\n" if p.source is None else p.source for p in pieces)
-        text = "".join(sources).strip("\n")
+    if any(piece.source is not None for piece in pieces):
+        text = _joined(pieces)
         if _reads_as(text, blocks, wanted):
             return text
     if _reads_as(wanted, blocks, wanted):
         return wanted
     return _LITERAL_WRITER.document(blocks)
+
+
+def _joined(pieces: list[Piece]) -> str:
+    return "".join(
+        _WRITER.document((piece.block,)) + "\n\n" if piece.source is None else piece.source for piece in pieces
+    ).strip("\n")
 
 
 def _reads_as(text: str, blocks: Blocks, wanted: str) -> bool:

@@ -7,6 +7,7 @@ import re
 from markdown_it.token import Token
 
 from core.markdown.grammar import flanking, parser
+from core.markdown.parse import open_code
 
 _LONGEST_HELD = 300
 """Characters of a half link that are held back; a longer one was probably never meant to be a link."""
@@ -33,6 +34,8 @@ def presentable(source: str) -> str:
         lines[-1] = ""
     source = "\n".join(lines)
     if source.endswith("\n\n") or not source.strip():
+        return source
+    if open_code(source):
         return source
     leaf, in_table = _last_leaf(source)
     if in_table:
