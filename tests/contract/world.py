@@ -36,10 +36,10 @@ A_WHILE = 0.3
 """Seconds for which something that must not happen is watched."""
 
 
-async def until(condition: Callable[[], object], *, seconds: float = PATIENCE) -> None:
+async def until(condition: Callable[[], object], *, seconds: float | None = None) -> None:
     """Wait for what others bring about."""
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(PATIENCE if seconds is None else seconds):
             while not condition():
                 await asyncio.sleep(0.005)
     except TimeoutError:
@@ -51,7 +51,7 @@ async def holds(condition: Callable[[], object]) -> None:
     loop = asyncio.get_running_loop()
     end = loop.time() + A_WHILE
     while loop.time() < end:
-        assert condition()
+        assert condition(), "what must not happen happened"
         await asyncio.sleep(0.005)
 
 

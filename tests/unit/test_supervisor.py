@@ -493,36 +493,41 @@ async def test_what_was_missed_before_the_start_is_read_once_something_is_heard(
     assert since == known.sent_at - timedelta(minutes=1)
 
 
-async def test_an_account_that_never_took_a_message_in_has_missed_nothing(store: SqliteStore, clock: HeldClock) -> None:
-    adapter = Reads(clock)
-    adapter.history = [written(clock, 1)]
-    async with supervised(adapter, clock, reading(store, clock), Box(store)):
+async def test_an_account_that_never_took_a_message_in_has_missed_nothing_before_its_start(
+    store: SqliteStore, clock: HeldClock
+) -> None:
+    adapter, box, started = Reads(clock), Box(store), clock.now()
+    adapter.history = [written(clock, 1, ago=600), written(clock, 2, ago=-1)]
+    async with supervised(adapter, clock, reading(store, clock), box):
         await until(lambda: adapter.began)
         adapter.listen()
-        await pass_time(clock, 5)
-        assert adapter.asked == []
+        adapter.lose.set_exception(ConnectionLost("gone before anybody looked"))
+        await pass_time(clock, 3)
+        await heard_and_read(adapter, clock, 1)
+    assert adapter.asked == [(started - timedelta(minutes=1), [])]
+    assert box.receipts == [Receipt.ACCEPTED]
 
 
 async def test_each_gap_is_read_from_where_listening_ended(store: SqliteStore, clock: HeldClock) -> None:
     adapter, box = Reads(clock), Box(store)
     async with supervised(adapter, clock, reading(store, clock), box) as (supervisor, _):
         await until(lambda: adapter.began)
-        adapter.listen()
+        await heard_and_read(adapter, clock, 1)
         await pass_time(clock, 5)
         adapter.hear()
         heard = clock.now()
         await pass_time(clock, 10)
         adapter.history = [written(clock, 1)]
-        await heard_and_read(adapter, clock, 1)  # the adapter connected anew by itself
-        assert adapter.asked[0][0] == heard - timedelta(minutes=1)
+        await heard_and_read(adapter, clock, 2)  # the adapter connected anew by itself
+        assert adapter.asked[1][0] == heard - timedelta(minutes=1)
         assert box.receipts == [Receipt.ACCEPTED]
         assert supervisor.health.reconnects == 1
         heard = clock.now() - timedelta(seconds=2)
         adapter.lose.set_exception(ConnectionLost("gone"))
         await pass_time(clock, 3)
         assert len(adapter.began) == 2
-        await heard_and_read(adapter, clock, 2)  # the next attempt
-        assert adapter.asked[1][0] == heard - timedelta(minutes=1)
+        await heard_and_read(adapter, clock, 3)  # the next attempt
+        assert adapter.asked[2][0] == heard - timedelta(minutes=1)
         assert supervisor.health.reconnects == 2
 
 
