@@ -52,6 +52,8 @@ class _Worker:
 
     task: asyncio.Task[None] | None = None
     woken: bool = False
+    unsent: bool = False
+    """Parts of earlier replies may wait in the journal."""
     answering: bool = False
     stopper: Stopper = field(default_factory=Stopper)
     """Of the turn that runs, or is about to be begun: what ends it may come while the journal still looks for it."""
@@ -102,10 +104,10 @@ class Dispatcher:
         for inbox, conversation in recovery.commands:
             self.wake_command(inbox, conversation)
         for conversation in recovery.conversations:
-            self.wake(conversation)
+            self.take_up(conversation)
 
     def wake(self, conversation: ConversationKey) -> None:
-        """There is work for this conversation in the journal."""
+        """A message of this conversation was accepted."""
         if self._draining:
             return
         worker = self._workers.get(conversation)
@@ -116,6 +118,12 @@ class Dispatcher:
         worker.woken = True
         if self.settings.busy == "interrupt":
             worker.stopper.stop(Stop.INTERRUPT)
+
+    def take_up(self, conversation: ConversationKey) -> None:
+        """There is work in the journal that was left or reopened: messages to answer, parts of replies to send."""
+        self.wake(conversation)
+        if conversation in self._workers:
+            self._workers[conversation].unsent = True
 
     def wake_command(self, inbox: InboxId, conversation: ConversationKey) -> None:
         """A chat command was accepted: it is carried out now, beside whatever runs."""
@@ -182,17 +190,18 @@ class Dispatcher:
         """The life of a worker: what an earlier process left unsent, then turn after turn."""
         structlog.contextvars.bind_contextvars(conversation=str(conversation))
         try:
-            await self._commands_done(conversation)
-            await self._send_unsent(conversation)
             while True:
                 await self._commands_done(conversation)
+                if worker.unsent:
+                    worker.unsent = False
+                    await self._send_unsent(conversation)
                 if self._draining:
                     return
                 worker.woken, worker.stopper = False, Stopper()
                 turn = await self._begin(conversation)
                 if turn is not None:
                     await self._run(turn, worker)
-                elif not worker.woken:
+                elif not worker.woken and not worker.unsent:
                     return
         except Exception:
             log.exception("a worker ended")
@@ -224,7 +233,7 @@ class Dispatcher:
             reply = self._reply(turn.last.account, turn.last.reply_to)
             await self._responder.answer(turn, reply, worker.stopper)
         except Stopped as stopped:
-            if stopped.why is Stop.INTERRUPT:
+            if stopped.why in (Stop.INTERRUPT, Stop.SHUTDOWN):
                 await until_stored(partial(self._journal.release, turn), self._clock)
         except Exception as error:
             log.error("a turn failed", turn=turn.id, exc_info=not isinstance(error, DeliveryError), error=repr(error))

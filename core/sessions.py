@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from core.chat import ChatMessage, Usage
 from core.journal import Exchange, InboxRow, Journal, Turn
@@ -71,6 +72,25 @@ def _one_line(name: str) -> str:
     return " ".join(name.split())[:200]
 
 
+class _Weighed(NamedTuple):
+    """An exchange and its weight, which is taken once."""
+
+    exchange: Exchange
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Hot:
+    """A history in memory."""
+
+    generation: int
+    exchanges: list[_Weighed]
+
+    @property
+    def characters(self) -> int:
+        return sum(_size(weighed.exchange) for weighed in self.exchanges)
+
+
 class SessionManager:
     """Makes prompts. Keeps the histories of busy conversations in memory, within a bound."""
 
@@ -78,7 +98,7 @@ class SessionManager:
         self.settings = settings
         """May be replaced while running."""
         self._journal = journal
-        self._hot: OrderedDict[ConversationKey, tuple[int, list[Exchange]]] = OrderedDict()
+        self._hot: OrderedDict[ConversationKey, _Hot] = OrderedDict()
         self._hot_characters = 0
         self._tokens_per_weight: dict[str, float] = {}
         self._fits: dict[str, int] = {}
@@ -95,15 +115,15 @@ class SessionManager:
         limit = min(settings.max_tokens, self._fits.get(model, settings.max_tokens))
         ratio = self._tokens_per_weight.get(model, 1.0)
         base = weigh(settings.system_prompt) + weigh(question)
-        history = await self._history(turn)
-        if without is not None and history and history[-1] == without:
+        history: Sequence[_Weighed] = (await self._history(turn)).exchanges
+        if without is not None and history and history[-1].exchange == without:
             history = history[:-1]
         chosen, weight = _newest(history, settings.max_turns, base, limit / ratio)
         if shorter:
             limit = self._fits[model] = max(256, min(limit, int(weight * ratio)) // 2)
             chosen, weight = _newest(history, len(chosen) // 2, base, limit / ratio)
         messages = [ChatMessage("system", settings.system_prompt)] if settings.system_prompt else []
-        for exchange in chosen:
+        for exchange, _ in chosen:
             messages += (ChatMessage("user", exchange.question), ChatMessage("assistant", exchange.answer))
         messages.append(ChatMessage("user", question))
         return Prompt(tuple(messages), weight, len(chosen))
@@ -122,48 +142,50 @@ class SessionManager:
             self.drop(turn.conversation)
             return
         hot = self._hot.get(turn.conversation)
-        if hot is None or hot[0] != turn.generation:
+        if hot is None or hot.generation != turn.generation:
             return
-        hot[1].append(exchange)
+        hot.exchanges.append(_weighed(exchange))
         self._hot_characters += _size(exchange)
-        for _ in range(len(hot[1]) - max(1, self.settings.max_turns)):
-            self._hot_characters -= _size(hot[1].pop(0))
+        for _ in range(len(hot.exchanges) - max(1, self.settings.max_turns)):
+            self._hot_characters -= _size(hot.exchanges.pop(0).exchange)
         self._bound()
 
     def drop(self, conversation: ConversationKey) -> None:
         """Forget what is in memory of a conversation."""
         hot = self._hot.pop(conversation, None)
         if hot is not None:
-            self._hot_characters -= sum(map(_size, hot[1]))
+            self._hot_characters -= hot.characters
 
-    async def _history(self, turn: Turn) -> Sequence[Exchange]:
+    async def _history(self, turn: Turn) -> _Hot:
         hot = self._hot.get(turn.conversation)
-        if hot is not None and hot[0] == turn.generation:
+        if hot is not None and hot.generation == turn.generation:
             self._hot.move_to_end(turn.conversation)
-            return hot[1]
+            return hot
         self.drop(turn.conversation)
-        stored = list(
-            await self._journal.history(turn.conversation, turn.generation, most=max(1, self.settings.max_turns))
-        )
-        self._hot[turn.conversation] = (turn.generation, stored)
-        self._hot_characters += sum(map(_size, stored))
+        stored = await self._journal.history(turn.conversation, turn.generation, most=max(1, self.settings.max_turns))
+        hot = self._hot[turn.conversation] = _Hot(turn.generation, [_weighed(exchange) for exchange in stored])
+        self._hot_characters += hot.characters
         self._bound()
-        return stored
+        return hot
 
     def _bound(self) -> None:
         while self._hot_characters > _CACHED_CHARACTERS and len(self._hot) > 1:
             self.drop(next(iter(self._hot)))
 
 
-def _newest(history: Sequence[Exchange], most: int, weight: int, limit: float) -> tuple[Sequence[Exchange], int]:
+def _newest(history: Sequence[_Weighed], most: int, weight: int, limit: float) -> tuple[Sequence[_Weighed], int]:
     """The newest exchanges that fit beside `weight`, oldest first, and what everything weighs then."""
     first = len(history)
     while first > max(0, len(history) - most):
-        more = weigh(history[first - 1].question) + weigh(history[first - 1].answer)
+        more = history[first - 1].weight
         if weight + more > limit:
             break
         weight, first = weight + more, first - 1
     return history[first:], weight
+
+
+def _weighed(exchange: Exchange) -> _Weighed:
+    return _Weighed(exchange, weigh(exchange.question) + weigh(exchange.answer))
 
 
 def _size(exchange: Exchange) -> int:

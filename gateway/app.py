@@ -193,7 +193,7 @@ class App:
             rates=self.rates,
             models=self.models,
             notice=self.notice,
-            wake=self.dispatcher.wake,
+            wake=self.dispatcher.take_up,
             stop=self.dispatcher.stop,
             secure_cookies=(self.config.server.public_url or "").startswith("https:"),
         )
@@ -211,7 +211,7 @@ class App:
             self.store,
             self.store,
             self._clock,
-            wake=self.dispatcher.wake,
+            wake=self.dispatcher.take_up,
             supersede=self.dispatcher.supersede,
             forget=self.sessions.drop,
             keys_changed=self._load_keys,

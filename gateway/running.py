@@ -18,7 +18,7 @@ from gateway.config import DEFAULT_FILE, Config, load
 
 log = structlog.get_logger(__name__)
 
-_SAME_STOP = 0.5
+_SAME_STOP = 0.1
 """Seconds within which two signals are one: a terminal signals the whole process group, and wrappers such as `timeout`
 pass on to their child what it got already."""
 

@@ -191,6 +191,12 @@ def backup(db: sqlite3.Connection, target: Path, between: Callable[[], None], *,
         except FileExistsError as error:
             raise ConfigError(f"backup: {str(target)!r} exists; name a new file") from error
         sync(target.parent)
+    except OSError as error:
+        raise ConfigError(f"backup: cannot write {str(part)!r}: {error.strerror}") from error
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise  # it is the database itself
+        raise ConfigError(f"backup: cannot write {str(part)!r}: {error}") from error
     finally:
         part.unlink(missing_ok=True)
     return target.stat().st_size

@@ -237,7 +237,7 @@ async def test_a_dead_reply_can_be_sent_after_all(gateway: Gateway) -> None:
     part = int(letter.id.removeprefix("out-"))
     conversation = await gateway.store.retry_part(part)  # type: ignore[arg-type]
     assert conversation is not None
-    gateway.dispatcher.wake(conversation)
+    gateway.dispatcher.take_up(conversation)
     await gateway.idle()
     assert gateway.pager.texts() == ["answer to 1"]
 

@@ -426,7 +426,7 @@ async def test_an_export_that_the_platform_does_not_take_as_a_file_comes_as_text
         assert len(gateway.pager.files) == 1
 
 
-@pytest.mark.parametrize("method", ["unsent", "begin", "finish", "sending", "sent"])
+@pytest.mark.parametrize("method", ["begin", "finish", "sending", "sent"])
 async def test_a_storage_outage_delays_a_turn_and_nothing_else(gateway: Gateway, method: str) -> None:
     gateway.journal.errors[method] = [StorageUnavailable("the disk is full")] * 3
     assert await gateway.hear("1") is Receipt.ACCEPTED

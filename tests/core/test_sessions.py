@@ -135,7 +135,7 @@ async def test_the_memory_of_histories_is_bounded_and_what_fell_out_is_read_agai
         await gateway.ask(f"1 {'x' * 200}", user=f"user{number}", place=f"place{number}")
     sessions = gateway.sessions
     assert sessions._hot_characters <= 2_000
-    held = [exchange for _, exchanges in sessions._hot.values() for exchange in exchanges]
+    held = [weighed.exchange for hot in sessions._hot.values() for weighed in hot.exchanges]
     assert sessions._hot_characters == sum(len(e.question) + len(e.answer) + 200 for e in held)
     await gateway.ask("2", user="user0", place="place0")
     assert told(gateway)[-1] == "2"

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import resource
 import shutil
 import sqlite3
 import stat
@@ -317,3 +318,17 @@ async def test_a_backup_taken_under_load_opens_and_is_private(tmp_path: Path, cl
     assert not (tmp_path / "copy.db.part").exists()
     async with SqliteStore(target, clock=clock) as copy:
         assert (await copy.figures()).waiting >= 2000
+
+
+async def test_a_backup_onto_a_full_disk_says_so_and_harms_nothing(tmp_path: Path, clock: HeldClock) -> None:
+    async with SqliteStore(tmp_path / "data" / "x.db", clock=clock) as store:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (16 * 1024, hard))
+        try:
+            with pytest.raises(ConfigError, match=r"backup: cannot write .*backup\.db\.part"):
+                await store.backup(tmp_path / "backup.db")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert store.available
+        assert list(tmp_path.glob("backup*")) == []
+        assert await store.backup(tmp_path / "backup.db") > 16 * 1024
