@@ -143,9 +143,9 @@ show more.
 Pictures of some answers on the web page, and of their messages as the other platforms would receive them
 (`python -m tests.unit.markdown.previews` draws them anew; the clients' own looks are only suggested):
 
-![A recipe and a formula](images/markdown-answers.png)
+![An answer about SQL, and one with formulas](images/markdown-answers.png)
 
-![A table with Chinese text](images/markdown-table.png)
+![A table in Japanese, and an attempt to call everybody](images/markdown-table.png)
 """
 
 
