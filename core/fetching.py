@@ -75,8 +75,8 @@ class Files:
             self._session = None
 
     async def get(self, url: str, *, most_bytes: int, accepts: Callable[[str], bool] = bool) -> bytes:
-        """The content of `url`. `accepts` judges the media type of the answer (by default there must be one): platforms show a login page with status
-        200 to those who may not have the file.
+        """The content of `url`. `accepts` judges the media type of the answer (by default there must be one): some
+        platforms show a login page with status 200 to those who may not have the file.
 
         Raises FileTooLarge, FileRefused (not an address to fetch from, or not accepted), FileUnavailable.
         """

@@ -15,6 +15,7 @@ from core.clock import SystemClock
 from core.errors import ChatError, GatewayError
 from core.messages import AccountId
 from gateway import registry, translate
+from gateway.accounts import FindSpec
 from gateway.config import Config
 
 _SIGN_IN = 30.0
@@ -51,11 +52,13 @@ def _folder_faults(database: Path) -> list[str]:
     return []
 
 
-async def check_connections(config: Config, *, tell: Callable[[str], object]) -> list[str]:
+async def check_connections(
+    config: Config, *, tell: Callable[[str], object], find_spec: FindSpec = registry.spec
+) -> list[str]:
     """Sign in everywhere, one line each; returns the faults."""
     faults = await _check_model(config, tell)
     for name, account in config.accounts.items():
-        spec = registry.spec(account.platform or name)
+        spec = find_spec(account.platform or name)
         faults += await _check_account(AccountId(name), account, spec, tell)
     if config.server.port and _in_use(config.server.host, config.server.port):
         tell(f"server: port {config.server.port} is in use (by a running gateway, perhaps)")
