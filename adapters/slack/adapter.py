@@ -62,6 +62,9 @@ SCOPES = {
     "im:history": "direct messages are not delivered",
     "channels:history": "an answer whose sending is in doubt cannot be looked up in public channels, nor can missed questions",
     "groups:history": "the same in private channels",
+    "channels:read": "channels are known by their ids alone, and missed questions are looked for in fewer places",
+    "groups:read": "the same in private channels",
+    "im:read": "first questions that were missed in direct chats are not looked for",
     "users:read": "people are known by their ids alone",
     "files:read": "files cannot be fetched",
     "assistant:write": "the assistant pane has no titles and suggestions, and no sign of writing",
@@ -286,9 +289,10 @@ class SocketAdapter(SlackAdapter, Heard):
         findings = list(await super().diagnose())
         link = Link(self._api, self._config.app_token.get_secret_value(), self._clock, _take_nothing)
         async with link:  # raises where the app token is wrong or Socket Mode is off
-            if link.connections > 1:
+            others = link.connections - 1 - len(self._links)
+            if others > 0:
                 findings.append(
-                    f"another program is connected with this app token ({link.connections - 1} connections): "
+                    f"another program is connected with this app token ({others} connections): "
                     "Slack gives each event to only one of them"
                 )
         return findings
@@ -317,7 +321,7 @@ class WebhookAdapter(SlackAdapter, ServesHttp):
     def routes(self) -> Iterable[web.AbstractRouteDef]:
         if not self._config.signing_secret.get_secret_value():
             return []  # nothing could be verified
-        return [web.post(f"/webhooks/{self._account}", Webhook(self._signatures, self._take))]
+        return [web.post(f"/webhooks/{self._account}", Webhook(self._signatures, self._take).serve)]
 
     async def _take(self, kind: str, payload: Mapping[str, Any]) -> Verdict:
         reception = self._reception

@@ -14,10 +14,13 @@ from adapters.slack.api import SlackError
 from adapters.slack.reception import Reception
 from adapters.slack.workspace import Workspace
 from core.adapter import Place
-from core.errors import DeliveryUnavailable, TargetGone
+from core.errors import DeliveryUnavailable, RateLimited, TargetGone
 from core.messages import InboundMessage
 
 log = structlog.get_logger(__name__)
+
+_OTHERS = 40
+"""Places beyond those that are known to be alive; Slack allows 50 look-ups a minute."""
 
 
 async def missed(
@@ -34,6 +37,23 @@ async def missed(
             seen.add((address.channel, thread))
             async for message in _written(workspace, reception, address, thread, oldest):
                 yield message
+    try:
+        for address in await _others(workspace, {channel for channel, _ in seen}):
+            async for message in _written(workspace, reception, address, "", oldest):
+                yield message
+    except (RateLimited, SlackError) as error:
+        log.info("not every place can be looked into for what was missed", error=str(error))
+
+
+async def _others(workspace: Workspace, seen: set[str]) -> list[Address]:
+    """Where nobody has written to the bot lately: somebody may have for the first time."""
+    found = []
+    for channel in await workspace.conversations():
+        id = str(channel.get("id") or "")
+        if id and id not in seen:
+            direct = bool(channel.get("is_im"))
+            found.append(Address(channel=id, thread="", after="", user="", team="", direct=direct))
+    return found[:_OTHERS]
 
 
 async def _written(

@@ -113,13 +113,15 @@ class Link:
             on_close_listeners=[self._on_close],
         )
         client.ended = lambda: self._end(self._reason)
+        await self._try_once(client)
         client.proxy = self._api.proxy  # see SlackApi.open
         client.wss_uri = url
         client.message_listeners.append(self._on_message)
         try:
             async with asyncio.timeout(_CONNECT):
                 await client.connect()  # type: ignore[no-untyped-call]  # the SDK has no type for it
-                # It tries one ticket again and again, so only for so long.
+                if client.current_session is None:
+                    raise ConnectionLost("Socket Mode: the connection was refused")
             self._watch = asyncio.create_task(self._keep_watch(client))
             async with asyncio.timeout(_CONNECT):
                 await asyncio.wait({self._hello, self.over}, return_when=asyncio.FIRST_COMPLETED)
@@ -127,6 +129,23 @@ class Link:
             raise ConnectionLost(f"Socket Mode: no connection within {_CONNECT:g} s") from None
         if not self._hello.done():
             raise ConnectionLost(f"Socket Mode: {self.over.result()}")
+
+    async def _try_once(self, client: _Client) -> None:
+        """A ticket is good for one handshake, and the SDK would try it for ever: the first that fails closes it."""
+
+        async def ended(session: object, context: object, params: aiohttp.TraceRequestEndParams) -> None:
+            del session, context
+            client.closed = client.closed or params.response.status != 101
+
+        async def failed(session: object, context: object, params: aiohttp.TraceRequestExceptionParams) -> None:
+            del session, context, params
+            client.closed = True
+
+        trace = aiohttp.TraceConfig()
+        trace.on_request_end.append(ended)
+        trace.on_request_exception.append(failed)
+        await client.aiohttp_client_session.close()
+        client.aiohttp_client_session = aiohttp.ClientSession(trace_configs=[trace])
 
     async def _ticket(self) -> str:
         try:

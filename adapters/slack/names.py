@@ -12,7 +12,7 @@ import structlog
 
 from adapters.slack.api import SlackApi, SlackError
 from core.clock import Clock
-from core.errors import DeliveryError
+from core.errors import DeliveryError, TargetGone
 
 log = structlog.get_logger(__name__)
 
@@ -77,8 +77,8 @@ class Names:
                 name = profile.get("display_name") or profile.get("real_name") or user.get("name") or None
             else:
                 name = ((await self._api.call(method, channel=id)).get("channel") or {}).get("name") or None
-        except SlackError as error:
-            if error.code == "missing_scope":
+        except (SlackError, TargetGone) as error:
+            if isinstance(error, SlackError) and error.code == "missing_scope":
                 self._forbidden.add(method)
             log.info("a name could not be had", id=id, error=str(error))
         except DeliveryError as error:

@@ -93,7 +93,7 @@ class Reception:
 
     async def hand_over(self, payload: Mapping[str, Any]) -> InboundMessage | None:
         """The message in `payload`, with the names of those in it."""
-        await self.names.learn(ids_of(payload))
+        await self.names.learn(id for id in ids_of(payload) if id != self._identity.user)
         return self.parse(payload)
 
     def parse(self, payload: Mapping[str, Any]) -> InboundMessage | None:

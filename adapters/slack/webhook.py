@@ -28,7 +28,7 @@ class Webhook:
         self._signatures = signatures
         self._handle = handle
 
-    async def __call__(self, request: web.Request) -> web.Response:
+    async def serve(self, request: web.Request) -> web.Response:
         """401 without a word for what Slack did not sign; 503 for what could not be stored, so that it comes again."""
         body = await _body(request)
         signature = self._signatures.verify(request.headers, body) if body is not None else None

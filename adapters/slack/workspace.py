@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
@@ -241,6 +241,13 @@ class Workspace:
             if not cursor:
                 return
         raise DeliveryUnavailable(f"{method}: more than {_MOST_PAGES * _PAGE} messages since {since}")
+
+    async def conversations(self) -> Sequence[Mapping[str, Any]]:
+        """The channels and direct chats that the bot is in, at most a page of them."""
+        data = await self.api.call(
+            "users_conversations", types="im,public_channel,private_channel", exclude_archived=True, limit=200
+        )
+        return [each for each in data.get("channels") or () if isinstance(each, Mapping)]
 
     async def _read_trail(self, address: Address, ts: str) -> Trail:
         """The trail of a message of an earlier process: each message of a streamed answer names the next one."""
