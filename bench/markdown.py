@@ -60,7 +60,7 @@ def _chunks(feed: Callable[[str], object], text: str, chunk: int = _CHUNK) -> li
     times = []
     for at in range(0, len(text), chunk):
         start = perf_counter()
-        feed(text[at : at + _CHUNK])
+        feed(text[at : at + chunk])
         times.append((perf_counter() - start) * 1e6)
     return times
 
