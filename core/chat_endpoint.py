@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -90,11 +89,12 @@ class Endpoint:
         # A short extra header is no secret, and removing it would spoil what is left of the text.
         extra = [value for value in settings.headers.values() if len(value) >= 8]
         self.redact = Redactor([settings.api_key, *passwords, *extra])
-        self._salt = settings.salt or settings.api_key.encode()
+        self._secret = hashlib.blake2b(settings.salt or settings.api_key.encode()).digest()
 
     def pseudonym(self, end_user: str) -> str:
         """What the server may know of a person: the same for the same one, and nothing that can be turned back."""
-        return hmac.digest(self._salt, end_user.encode("utf-8", "surrogatepass"), hashlib.sha256).hex()[:32]
+        person = end_user.encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(person, key=self._secret, digest_size=16).hexdigest()  # keyed: a MAC, and a fast one
 
 
 def _below(base: URL, path: str) -> URL:
