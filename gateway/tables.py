@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -23,7 +24,7 @@ def show(rows: Sequence[Mapping[str, Any]], *, empty: str) -> None:
         click.echo(empty)
         return
     cells = [[*rows[0]], *([_cell(value) for value in row.values()] for row in rows)]
-    wide = shutil.get_terminal_size().columns if click.get_text_stream("stdout").isatty() else _UNLIMITED
+    wide = shutil.get_terminal_size().columns if sys.stdout.isatty() else _UNLIMITED
     widths = _widths(cells, wide)
     for number, row in enumerate(cells):
         folded = [_fold(cell, width) for cell, width in zip(row, widths, strict=True)]
