@@ -198,11 +198,11 @@ class Supervisor:
     async def _watch(self, inbox: Inbox) -> None:
         """Raises ConnectionLost when nothing is heard any more."""
         await self._entered.wait()
-        adapter, entered, gaps = self.adapter, self._clock.now(), 0
+        adapter, silence, gaps = self.adapter, _Silence(self._clock), 0
         reading: asyncio.Task[None] | None = None
         try:
             while True:
-                heard = self._listen(adapter, entered) if isinstance(adapter, Heard) else self._clock.now()
+                heard = self._listen(adapter, silence) if isinstance(adapter, Heard) else self._clock.now()
                 if isinstance(adapter, CatchesUp) and adapter.gaps() > gaps:
                     self.health.reconnects += adapter.gaps() - max(gaps, 1)
                     gaps = adapter.gaps()
@@ -217,11 +217,11 @@ class Supervisor:
                 reading.cancel()
                 await asyncio.wait({reading})
 
-    def _listen(self, adapter: Heard, entered: datetime) -> datetime | None:
+    def _listen(self, adapter: Heard, silence: _Silence) -> datetime | None:
         heard = adapter.last_heard()
-        silent = self._clock.now() - (heard or entered)
-        if silent > adapter.deaf_after:
-            raise ConnectionLost(f"nothing was heard for {silent.total_seconds():.0f} s")
+        seconds = silence.since(heard)
+        if seconds > adapter.deaf_after.total_seconds():
+            raise ConnectionLost(f"nothing was heard for {seconds:.0f} s")
         if heard is not None:
             self.health.last_heard = heard
             if self.health.state is not AccountState.CONNECTED:
@@ -272,6 +272,21 @@ class Supervisor:
         self.health.reason = reason
         if state is not AccountState.STARTING:
             self.settled.set()
+
+
+class _Silence:
+    """How long an adapter has told the same time: by monotonic time, so that setting the machine's clock does no harm."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._heard: datetime | None = None
+        self._at = clock.monotonic()
+
+    def since(self, heard: datetime | None) -> float:
+        """Seconds."""
+        if heard != self._heard:
+            self._heard, self._at = heard, self._clock.monotonic()
+        return self._clock.monotonic() - self._at
 
 
 def _cause(error: BaseException) -> BaseException:

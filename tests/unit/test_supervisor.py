@@ -319,13 +319,30 @@ async def test_silence_begins_the_connection_anew(clock: HeldClock, monkeypatch:
             adapter.hear()
             await pass_time(clock, 20)
         assert len(adapter.began) == 1
-        await pass_time(clock, 11)
+        await pass_time(clock, 9)
+        assert state_of(supervisor) is AccountState.CONNECTED
+        for _ in range(16):
+            if state_of(supervisor) is not AccountState.WAITING:
+                await pass_time(clock, 0.25)
         assert state_of(supervisor) is AccountState.WAITING
         assert "nothing was heard for 3" in supervisor.health.reason
         await pass_time(clock, 3)
         assert len(adapter.began) == 2
         assert adapter.most_alive == 1
         assert state_of(supervisor) is AccountState.STARTING
+
+
+async def test_setting_the_machines_clock_neither_hides_silence_nor_makes_any(clock: HeldClock) -> None:
+    adapter = Hears(clock)
+    async with supervised(adapter, clock):
+        for jump in (timedelta(hours=1), timedelta(hours=-3)):
+            adapter.hear()
+            await pass_time(clock, 5)
+            clock._now += jump
+            await pass_time(clock, 20)
+            assert len(adapter.began) == 1
+        await pass_time(clock, 12)
+        assert len(adapter.began) == 2
 
 
 async def test_an_attempt_that_never_hears_anything_is_given_up(clock: HeldClock) -> None:
