@@ -55,12 +55,17 @@ class Splitter:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self._room = dialect.limits.max_length
+        self._gap = dialect.limits.count("\n\n")
+        """What the blank line between two blocks takes."""
         self._parts: list[str] = []
         self._pieces: list[Piece] = []
         self._used = 0
         self._ready: list[Piece] = []
         """The pieces of the unfinished part with a source each, kept so that trials need not write them again."""
         self._is_trial = False
+        self._measured = 0
+        """How full the part was when its size was last compared with the sum of its blocks' sizes."""
+        self._excess = 1.0
 
     @property
     def parts(self) -> list[str]:
@@ -72,8 +77,12 @@ class Splitter:
         for piece in self._pieces[len(self._ready) :]:
             source = compose([piece]) + "\n\n" if piece.source is None else piece.source
             self._ready.append(Piece(piece.block, source))
+        if self._used - self._measured > self._room // 10:
+            self._measured = self._used
+            size = self._dialect.size("".join(piece.source or "" for piece in self._ready))
+            self._excess = max(1.0, size / self._used)
         other = Splitter(self._dialect)
-        other._pieces, other._used, other._is_trial = list(self._ready), self._used, True
+        other._pieces, other._used, other._is_trial = list(self._ready), int(self._used * self._excess), True
         return other
 
     def extend(self, pieces: Iterable[Piece]) -> None:
@@ -110,7 +119,7 @@ class Splitter:
 
     def _append(self, piece: Piece, size: int) -> None:
         self._pieces.append(piece)
-        self._used += size + 2  # the blank line to the next block
+        self._used += size + self._gap
 
     def _size(self, blocks: Blocks) -> int:
         if self._dialect.verbatim:
@@ -128,10 +137,15 @@ class Splitter:
         while not last and len(pieces) > 1 and isinstance(pieces[-1].block, Heading):
             moved.insert(0, pieces.pop())
         text, room = compose(pieces), self._room
-        # Sizes of blocks do not add up exactly. A trial is repeated often and trusts them while there is ample room.
-        while not (self._is_trial and self._used * 2 < self._room) and self._dialect.size(text) > self._room:
+        # Sizes of blocks do not add up exactly. A trial is repeated often and has measured how far they are off.
+        while not (self._is_trial and self._used <= self._room):
+            excess = self._dialect.size(text) - self._room
+            if excess <= 0:
+                break
             if len(pieces) > 1:
-                moved.insert(0, pieces.pop())
+                while len(pieces) > 1 and excess > 0:
+                    moved.insert(0, pieces.pop())
+                    excess -= self._piece_size(moved[0])
             else:
                 room = room * 9 // 10
                 head, rest = cut(pieces[0].block, room, self._size, force=True)
@@ -142,7 +156,7 @@ class Splitter:
             text = compose(pieces)
         if text.strip():
             self._parts.append(text)
-        self._pieces, self._ready, self._used = [], [], 0
+        self._pieces, self._ready, self._used, self._measured, self._excess = [], [], 0, 0, 1.0
         for piece in moved:
             self._append(piece, self._piece_size(piece))
 
