@@ -24,7 +24,6 @@ from adapters.discord.link import Kept, Link
 from adapters.discord.parse import (
     THREADS,
     Surroundings,
-    mentioned,
     parse_interaction,
     parse_message,
     snowflake_at,
@@ -202,8 +201,9 @@ class DiscordAdapter(Adapter, Heard, CatchesUp, FetchesFiles, Diagnoses):
     # What comes in
 
     async def _take_message(self, link: Link, inbox: Inbox, data: Mapping[str, Any]) -> None:
-        await self._learn_place(link, data)
         message = parse_message(data, self._surroundings(link))
+        if message is not None and await self._learn_place(link, message):
+            message = parse_message(data, self._surroundings(link))
         if message is None:
             return
         while (receipt := await _offer(inbox, message)) in (None, Receipt.OVERLOADED):
@@ -238,23 +238,22 @@ class DiscordAdapter(Adapter, Heard, CatchesUp, FetchesFiles, Diagnoses):
         finally:
             self._deferrals.end(here.interaction)
 
-    async def _learn_place(self, link: Link, data: Mapping[str, Any]) -> None:
-        """Ask whether a channel is a thread, once, where the cache does not know and the message is for the bot."""
-        channel = data.get("channel_id")
-        if not isinstance(channel, str) or not _is_mentioned(data, link) or channel in self._parents:
-            return
-        guild = _guild(link, data.get("guild_id"))
-        if guild is None or guild.get_channel_or_thread(int(channel)) is not None:
-            return
+    async def _learn_place(self, link: Link, message: InboundMessage) -> bool:
+        """Ask whether a channel is a thread, once, where the cache does not know and the bot is meant. True if it is."""
+        channel = Address.load(message.reply_to).opens_in or str(message.channel)
+        known = channel in self._parents or link.get_channel(int(channel)) is not None
+        if known or message.is_direct or not message.mentions_bot:
+            return False
         try:
             async with asyncio.timeout(_PLACE):
                 found = await self._rest().call("GET", "/channels/{channel_id}", channel_id=channel)
         except (DeliveryError, TimeoutError) as error:
             log.info("it is not known what kind of place a channel is", channel=channel, error=str(error))
-            return
+            return False
         self._parents[channel] = str(found["parent_id"]) if found.get("type") in THREADS else None
         if len(self._parents) > _REMEMBERED:
             self._parents.popitem(last=False)
+        return self._parents[channel] is not None
 
     def _surroundings(self, link: Link) -> Surroundings:
         def parent(channel: str) -> str | None:
@@ -359,14 +358,6 @@ async def _offer(inbox: Inbox, message: InboundMessage) -> Receipt | None:
     except StorageUnavailable as error:
         log.warning("a message could not be stored", message=message.id, error=str(error))
         return None
-
-
-def _is_mentioned(data: Mapping[str, Any], link: Link) -> bool:
-    return link.user is not None and mentioned(data, str(link.user.id))
-
-
-def _guild(link: Link, id: Any) -> discord.Guild | None:
-    return link.get_guild(int(id)) if isinstance(id, str) and id.isdigit() else None
 
 
 SPEC = AdapterSpec("discord", Config, DiscordAdapter, reply=DiscordReply)

@@ -139,7 +139,8 @@ class Link(discord.Client):
             self.last_heard = self._clock.now()
         elif event == "socket_event_type":
             if args[0] in _WANTED:
-                self._arrived.append((args[0], json.loads(self._frame)["d"]))
+                data = json.loads(self._frame).get("d")
+                self._arrived.append((args[0], data if isinstance(data, dict) else {}))
             elif args[0] == "READY":
                 self.gaps += 1
                 self._failures = 0

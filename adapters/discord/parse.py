@@ -42,7 +42,8 @@ _LONGEST_TITLE = 90
 _MOST_ATTACHMENTS = 10
 
 _TAG = re.compile(
-    r"<(?:@(?P<user>!?\d+)|@&(?P<role>\d+)|#(?P<channel>\d+)|a?:(?P<emoji>\w+):\d+|(?P<command>/[^:>]+):\d+)>"
+    r"<(?:@(?P<user>!?[0-9]{1,19})|@&(?P<role>[0-9]{1,19})|#(?P<channel>[0-9]{1,19})"
+    r"|a?:(?P<emoji>\w+):[0-9]+|(?P<command>/[^:>]+):[0-9]+)>"
 )
 
 COMMANDS: Mapping[str, str] = {"model": "name", "chat": "text"}
@@ -168,11 +169,6 @@ def snowflake_time(id: str) -> datetime:
 def snowflake_at(time: datetime) -> int:
     """An id that is smaller than all that were made at `time` or later."""
     return max(0, int((time - _EPOCH) / timedelta(milliseconds=1))) << 22
-
-
-def mentioned(payload: Mapping[str, Any], user: str) -> bool:
-    """Whether a message mentions a person by name or by answering them with a ping; @everyone is no mention."""
-    return user in _people(payload)
 
 
 def _id(holder: Mapping[str, Any], name: str) -> str:

@@ -6,7 +6,6 @@ https://docs.discord.com/developers/resources/message, …/interactions/receivin
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import time
@@ -453,9 +452,9 @@ async def _read(request: web.Request) -> tuple[dict[str, Any], dict[str, bytes]]
     form = await request.post()
     for name, value in form.items():
         if name == "payload_json":
-            body = json.loads(value if isinstance(value, str) else str(value))
+            body = json.loads(value.decode() if isinstance(value, bytearray) else str(value))
         elif isinstance(value, web.FileField):
-            files[value.filename] = await asyncio.to_thread(value.file.read)
+            files[value.filename] = value.file.read()
     return body, files
 
 
