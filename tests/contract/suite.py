@@ -565,6 +565,53 @@ class AdapterContract:
             counts = [sum(request.last == text for request in world.model.requests) for text, _ in asked]
             assert counts == [1] * len(asked)
 
+    # Figures; shown with -s
+
+    @pytest.mark.slow
+    @needs(Feature.HISTORY, Feature.LINK)
+    async def test_drops_every_two_seconds_for_half_a_minute_lose_and_double_nothing(self, world: World) -> None:
+        async with world.gateway() as gateway:
+            await world.fence(gateway)
+            asked: dict[str, Delivery] = {}
+            drops = 0
+            for number in range(120):
+                text = f"message {number}."
+                asked[text] = await world.platform.person_writes(text, user=f"user{number % 20}")
+                if number % 8 == 7:
+                    await world.platform.drop()
+                    drops += 1
+                await asyncio.sleep(0.25)
+            for text, delivery in asked.items():
+                await until(lambda text=text, delivery=delivery: world.told(delivery, f"answer to: {text}"))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            await until(lambda: gateway.idle)
+            counts = [sum(request.last == text for request in world.model.requests) for text in asked]
+            shown = [once(f"answer to: {text}", world.texts(delivery)) for text, delivery in asked.items()]
+            lost, doubled = counts.count(0), sum(count > 1 for count in counts) + shown.count(False)
+            print(f"\n{drops} drops, {len(asked)} messages: {lost} lost, {doubled} doubled, {gateway.health()}")
+            assert drops >= 15
+            assert (lost, doubled) == (0, 0)
+
+    @pytest.mark.slow
+    async def test_the_time_from_a_message_to_the_first_visible_text(self, world: World) -> None:
+        loop = asyncio.get_running_loop()
+        seconds = []
+        async with world.gateway() as gateway:
+            for number in range(100):
+                world.model.requests.clear()
+                began = loop.time()
+                asked = await world.platform.person_writes("hello", user=f"user{number}")
+                while not world.texts(asked):
+                    await asyncio.sleep(0.001)
+                seen = loop.time()
+                await world.answered(gateway, asked, "answer to: hello")
+                (request,) = world.model.requests
+                assert request.finished is not None
+                seconds.append(seen - began - (request.finished - request.started))
+        seconds.sort()
+        p50, p99 = (1000 * seconds[index] for index in (len(seconds) // 2, -1 - len(seconds) // 100))
+        print(f"\nfrom a message to its first visible text beyond the model's own: p50 {p50:.0f} ms, p99 {p99:.0f} ms")
+        assert len(seconds) == 100
+
     # Files
 
     @needs(Feature.FILES)
