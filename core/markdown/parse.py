@@ -166,7 +166,7 @@ class _Reader:
                 for token in self._tokens[begin : self._at]
                 if token.level == level and token.type == "paragraph_open"
             )
-            items.append(_task(Item(children)))
+            items.append(_task(Item(children), self._tokens[begin + 1].content))
         self._at += 1
         return List(start, tight, tuple(items))
 
@@ -181,8 +181,11 @@ class _Reader:
         return Table(align, rows[0], tuple(rows[1:]))
 
 
-def _task(item: Item) -> Item:
-    if not (item.children and isinstance(paragraph := item.children[0], Paragraph) and paragraph.children):
+def _task(item: Item, source: str) -> Item:
+    """The item as a task if its `source` begins with a box; one written with escapes or entities is text."""
+    if not _TASK.match(source) or not (
+        item.children and isinstance(paragraph := item.children[0], Paragraph) and paragraph.children
+    ):
         return item
     first = paragraph.children[0]
     if not (isinstance(first, Text) and (match := _TASK.match(first.text))):

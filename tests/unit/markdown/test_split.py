@@ -142,3 +142,10 @@ def test_deep_nesting_is_read_as_text_and_not_lost() -> None:
     text = "> " * 500 + "deep"
     assert "deep" in visible(parse(text))
     assert visible(parse(text)).count(">") == 500
+
+
+def test_brackets_written_as_entities_are_no_box_of_a_task() -> None:
+    (block,) = parse("- &#91;x&#93; text")
+    assert isinstance(block, List)
+    assert block.items[0].checked is None
+    assert visible((block,)) == "[x]text"
