@@ -161,6 +161,13 @@ class Keyed:
     KEY_LIFETIME: ClassVar[timedelta]
 
 
+class Kept:
+    """On a reply channel: people read the reply where it is stored (HTTP API, web page).
+
+    Committing it delivers it; `send`, `fail` and a stream only bring the news to whoever watches, once.
+    """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboundFile:
     """A file to attach to a reply."""

@@ -14,7 +14,7 @@ from typing import TypeVar
 import structlog
 
 from core.account import Ambiguous
-from core.adapter import CanEdit, CanFail, CanFind, Failure, FailureCode, IdempotencyKey, Keyed, ReplyChannel
+from core.adapter import CanEdit, CanFail, CanFind, Failure, FailureCode, IdempotencyKey, Kept, Keyed, ReplyChannel
 from core.clock import Clock
 from core.errors import (
     DeliveryError,
@@ -86,11 +86,6 @@ class _Attempt:
         self.sending_at = self.part.sending_at
 
 
-def repeatable(reply: ReplyChannel) -> bool:
-    """Whether the same key is the same message for ever: such a channel needs no record before each call."""
-    return isinstance(reply, Keyed) and timedelta.max == reply.KEY_LIFETIME
-
-
 class Delivery:
     """Sends the parts of one reply, one after the other."""
 
@@ -105,6 +100,10 @@ class Delivery:
 
         Parts that are on their way already stay with whoever sends them.
         """
+        if isinstance(reply, Kept):
+            for part in parts:
+                await _bring(reply, part)
+            return True
         mine = [part for part in parts if part.id not in self._under_way]
         self._under_way.update(part.id for part in mine)
         try:
@@ -160,8 +159,6 @@ class Delivery:
                 log.info("a preview is gone; its text is sent anew", error=str(error))
             else:
                 return part.edits
-        if repeatable(reply):
-            return await _call(reply.send(part.text, key=part.key))
         text = part.text
         if attempt.in_doubt:
             found, text = await self._settle(reply, part)
@@ -192,6 +189,19 @@ class Delivery:
         log.error("a reply cannot be delivered", key=part.key, account=part.account, reason=reason)
         await until_stored(partial(self._journal.bury, part, reason), self._clock)
         return False
+
+
+async def _bring(reply: ReplyChannel, part: OutboxPart) -> None:
+    """News of a reply that is kept already."""
+    try:
+        if part.failure and isinstance(reply, CanFail):
+            await _call(reply.fail(failure_from(part.failure), key=part.key))
+        else:
+            await _call(reply.send(part.text, key=part.key))
+    except (DeliveryError, TimeoutError) as error:
+        log.info("nobody heard of a reply; it is kept", key=part.key, error=str(error))
+    except Exception:
+        log.exception("bringing the news of a reply failed", key=part.key)
 
 
 async def tell(reply: ReplyChannel, failure: Failure, *, key: IdempotencyKey) -> None:

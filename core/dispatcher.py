@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 
 import structlog
 
-from core.adapter import CanFail, Failure, FailureCode, IdempotencyKey, ReplyChannel
+from core.adapter import CanFail, Failure, FailureCode, IdempotencyKey, Kept, ReplyChannel
 from core.clock import Clock
 from core.commands import Commands
 from core.delivery import Delivery, failure_json, parts_of, tell, until_stored
@@ -51,9 +51,10 @@ class _Worker:
     """One busy conversation."""
 
     task: asyncio.Task[None] | None = None
-    woken: bool = False
-    unsent: bool = False
-    """Parts of earlier replies may wait in the journal."""
+    waiting: int = 0
+    """Messages that were accepted and not begun, at most: some may have expired meanwhile."""
+    left: bool = False
+    """Work of an earlier process, or reopened, may wait in the journal: how much is not known here."""
     answering: bool = False
     stopper: Stopper = field(default_factory=Stopper)
     """Of the turn that runs, or is about to be begun: what ends it may come while the journal still looks for it."""
@@ -112,10 +113,10 @@ class Dispatcher:
             return
         worker = self._workers.get(conversation)
         if worker is None:
-            worker = self._workers[conversation] = _Worker()
+            worker = self._workers[conversation] = _Worker(waiting=1)
             worker.task = asyncio.create_task(self._work(conversation, worker))
             return
-        worker.woken = True
+        worker.waiting += 1
         if self.settings.busy == "interrupt":
             worker.stopper.stop(Stop.INTERRUPT)
 
@@ -123,7 +124,7 @@ class Dispatcher:
         """There is work in the journal that was left or reopened: messages to answer, parts of replies to send."""
         self.wake(conversation)
         if conversation in self._workers:
-            self._workers[conversation].unsent = True
+            self._workers[conversation].left = True
 
     def wake_command(self, inbox: InboxId, conversation: ConversationKey) -> None:
         """A chat command was accepted: it is carried out now, beside whatever runs."""
@@ -192,17 +193,19 @@ class Dispatcher:
         try:
             while True:
                 await self._commands_done(conversation)
-                if worker.unsent:
-                    worker.unsent = False
+                left, worker.left = worker.left, False
+                if left:
                     await self._send_unsent(conversation)
-                if self._draining:
+                if self._draining or not (worker.waiting or left):
                     return
-                worker.woken, worker.stopper = False, Stopper()
+                before, worker.stopper = worker.waiting, Stopper()
                 turn = await self._begin(conversation)
-                if turn is not None:
-                    await self._run(turn, worker)
-                elif not worker.woken and not worker.unsent:
-                    return
+                if turn is None:
+                    worker.waiting -= before  # those have expired; later ones may have come meanwhile
+                    continue
+                worker.waiting = max(0, worker.waiting - len(turn.rows))
+                worker.left = worker.left or left  # until the journal says that nothing waits
+                await self._run(turn, worker)
         except Exception:
             log.exception("a worker ended")
         finally:
@@ -235,6 +238,7 @@ class Dispatcher:
         except Stopped as stopped:
             if stopped.why in (Stop.INTERRUPT, Stop.SHUTDOWN):
                 await until_stored(partial(self._journal.release, turn), self._clock)
+                worker.waiting += len(turn.rows)
         except Exception as error:
             log.error("a turn failed", turn=turn.id, exc_info=not isinstance(error, DeliveryError), error=repr(error))
             await self._fail(turn, reply, error)
@@ -252,6 +256,7 @@ class Dispatcher:
             parts=() if reply is None else parts_of(reply, failure.text),
             error=f"{id} {type(error).__name__}: {error}",
             failure=failure_json(failure),
+            kept=isinstance(reply, Kept),
             dead=reply is None,
         )
         return await until_stored(partial(self._journal.finish, turn, outcome), self._clock)
@@ -287,7 +292,8 @@ class Dispatcher:
                 "a command failed", turn=turn.id, exc_info=not isinstance(error, DeliveryError), error=repr(error)
             )
             return reply, await self._fail(turn, reply, error)
-        finish = partial(self._journal.finish, turn, Outcome(state=outcome.state, parts=parts))
+        done = Outcome(state=outcome.state, parts=parts, kept=isinstance(reply, Kept))
+        finish = partial(self._journal.finish, turn, done)
         return reply, await until_stored(finish, self._clock)
 
     def _errand(self, work: Coroutine[Any, Any, None]) -> None:

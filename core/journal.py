@@ -163,6 +163,8 @@ class Outcome:
     """JSON of the Failure for channels that show failures in a form of their own; goes with the first part."""
     replaces: TurnId | None = None
     """A turn whose exchange leaves the history in the same transaction (/retry)."""
+    kept: bool = False
+    """The reply channel is `Kept`: what is committed has arrived."""
     dead: bool = False
     """Nobody is told: the inbox rows become dead letters with `error`."""
 

@@ -17,9 +17,20 @@ from typing import Self
 
 import structlog
 
-from core.adapter import CanEdit, CanFail, CanFind, CanStream, CanType, IdempotencyKey, Keyed, ReplyChannel, StreamSink
+from core.adapter import (
+    CanEdit,
+    CanFail,
+    CanFind,
+    CanStream,
+    CanType,
+    IdempotencyKey,
+    Kept,
+    Keyed,
+    ReplyChannel,
+    StreamSink,
+)
 from core.clock import Clock
-from core.delivery import parts_of, repeatable, until_stored
+from core.delivery import parts_of, until_stored
 from core.errors import DeliveryError, DeliveryUncertain, RateLimited, StorageUnavailable
 from core.journal import Journal, OutboxPart, OutboxState, Turn
 from core.messages import MessageId
@@ -145,7 +156,7 @@ class StreamPreview(Preview):
             return parts
         self._broken = isinstance(self._reply, CanFail) and (not parts or bool(parts[0].failure))
         if not self._broken:
-            if parts and not repeatable(self._reply):
+            if parts and not isinstance(self._reply, Kept):
                 await until_stored(partial(self._journal.sending, parts[0]), self._clock)
             if rest := text[self._added :]:
                 self._waiting.append(rest)
@@ -155,8 +166,9 @@ class StreamPreview(Preview):
         if self._broken or not parts:
             return parts
         if shown is _Shown.WHOLE:
-            for part in parts:
-                await until_stored(partial(self._journal.sent, part, self._message), self._clock)
+            if not isinstance(self._reply, Kept):
+                for part in parts:
+                    await until_stored(partial(self._journal.sent, part, self._message), self._clock)
             return ()
         first = parts[0]
         if isinstance(self._reply, CanEdit) and self._message is not None:

@@ -11,7 +11,7 @@ from functools import partial
 import structlog
 
 from core.account import AccountConfig
-from core.adapter import CanFail, Failure, FailureCode, IdempotencyKey, ReplyChannel
+from core.adapter import CanFail, Failure, FailureCode, IdempotencyKey, Kept, ReplyChannel
 from core.chat import ChatClient, ChatStream
 from core.clock import Clock
 from core.commands import parse_command
@@ -268,7 +268,7 @@ class Responder:
 
     async def _end(self, turn: Turn, reply: ReplyChannel, ending: _Ending, preview: Preview | None = None) -> None:
         """Commit how the turn ended, then show it."""
-        outcome = replace(ending.outcome, parts=_parts(reply, ending.text))
+        outcome = replace(ending.outcome, parts=_parts(reply, ending.text), kept=isinstance(reply, Kept))
         if preview is not None:
             await preview.settle()
         parts: Sequence[OutboxPart] = await until_stored(partial(self._journal.finish, turn, outcome), self._clock)

@@ -73,10 +73,11 @@ def _one_line(name: str) -> str:
 
 
 class _Weighed(NamedTuple):
-    """An exchange and its weight, which is taken once."""
+    """An exchange as prompts have it, made and weighed once."""
 
     exchange: Exchange
     weight: int
+    messages: tuple[ChatMessage, ChatMessage]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +124,8 @@ class SessionManager:
             limit = self._fits[model] = max(256, min(limit, int(weight * ratio)) // 2)
             chosen, weight = _newest(history, len(chosen) // 2, base, limit / ratio)
         messages = [ChatMessage("system", settings.system_prompt)] if settings.system_prompt else []
-        for exchange, _ in chosen:
-            messages += (ChatMessage("user", exchange.question), ChatMessage("assistant", exchange.answer))
+        for weighed in chosen:
+            messages += weighed.messages
         messages.append(ChatMessage("user", question))
         return Prompt(tuple(messages), weight, len(chosen))
 
@@ -185,7 +186,8 @@ def _newest(history: Sequence[_Weighed], most: int, weight: int, limit: float) -
 
 
 def _weighed(exchange: Exchange) -> _Weighed:
-    return _Weighed(exchange, weigh(exchange.question) + weigh(exchange.answer))
+    messages = (ChatMessage("user", exchange.question), ChatMessage("assistant", exchange.answer))
+    return _Weighed(exchange, weigh(exchange.question) + weigh(exchange.answer), messages)
 
 
 def _size(exchange: Exchange) -> int:

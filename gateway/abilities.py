@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from core.adapter import CanAttach, CanEdit, CanFind, CanStream, CanType, Keyed
+from core.adapter import CanAttach, CanEdit, CanFind, CanStream, CanType, Kept, Keyed
 from core.errors import ConfigError
 from gateway import registry
 
-_ABILITIES: dict[str, type] = {
+_ABILITIES: dict[str, type | tuple[type, ...]] = {
     "stream": CanStream,
     "edit": CanEdit,
     "typing": CanType,
     "files": CanAttach,
-    "idempotent send": Keyed,
+    "idempotent send": (Keyed, Kept),
     "look-up of a send": CanFind,
 }
 

@@ -11,12 +11,10 @@ import json
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import timedelta
 from itertools import islice
-from typing import ClassVar
 
 from adapters.api.faults import Refusal
-from core.adapter import CanFail, CanStream, Failure, IdempotencyKey, Keyed, ReplyChannel, StreamSink, TextLimits
+from core.adapter import CanFail, CanStream, Failure, IdempotencyKey, Kept, ReplyChannel, StreamSink, TextLimits
 from core.messages import EventId, MessageId, ReplyAddress
 
 
@@ -143,11 +141,10 @@ def _event_of(address: ReplyAddress) -> EventId:
     return EventId(json.loads(address)["request"])
 
 
-class WholeReply(ReplyChannel, CanFail, Keyed):
+class WholeReply(ReplyChannel, CanFail, Kept):
     """Back to whoever waits for this request. It never fails: without anyone waiting, the journal has the reply."""
 
     limits = TextLimits(max_length=1_000_000_000, edit_interval=0.0)
-    KEY_LIFETIME: ClassVar[timedelta] = timedelta.max
 
     def __init__(self, answers: Answers, address: ReplyAddress) -> None:
         self._answers = answers

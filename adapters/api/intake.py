@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from urllib.parse import quote
 
 from adapters.api.answers import Answer, Answers, address_of
@@ -20,6 +21,9 @@ from core.errors import StorageUnavailable
 from core.host import Host
 from core.journal import InboxState, Reached, TurnState
 from core.messages import AccountId, ChannelId, EventId, InboundMessage, MessageId, Sender, UserId
+
+_PROCESS, _REQUESTS = secrets.token_hex(8), count(1)
+"""Make the events of requests without a key unique, without asking the system for randomness each time."""
 
 REFUSAL_WAIT = 5.0
 """Seconds that the reason of a refused message may take to arrive."""
@@ -54,7 +58,7 @@ def user_id(namespace: str, user: str) -> UserId:
 def parse_message(question: Question, account: AccountId, now: datetime) -> InboundMessage:
     """The message that a request stands for. Requests with one idempotency key are deliveries of one message."""
     if question.idempotency_key is None:
-        event = EventId(f"r-{secrets.token_hex(16)}")
+        event = EventId(f"r-{_PROCESS}-{next(_REQUESTS)}")
     else:
         named = json.dumps([question.namespace, question.user, question.idempotency_key])
         event = EventId(f"k-{hashlib.sha256(named.encode()).hexdigest()}")

@@ -6,7 +6,6 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from typing import ClassVar
 
 from adapters.web.live import Answer, Conversation, Conversations
@@ -15,7 +14,7 @@ from core.adapter import (
     CanStream,
     Failure,
     IdempotencyKey,
-    Keyed,
+    Kept,
     ReplyChannel,
     StreamSink,
     TextLimits,
@@ -65,14 +64,13 @@ class _Sink(StreamSink):
         self._conversation.changed()
 
 
-class WebReply(ReplyChannel, CanStream, CanFail, Keyed):
+class WebReply(ReplyChannel, CanStream, CanFail, Kept):
     """Replies to one question. Nothing here waits for a page; if none looks, the store has the reply.
 
     The same key is the same reply: sending it again shows it once.
     """
 
     limits: ClassVar[TextLimits] = TextLimits(max_length=1_000_000, edit_interval=0.05)
-    KEY_LIFETIME: ClassVar[timedelta] = timedelta.max
 
     def __init__(self, conversations: Conversations, address: Address) -> None:
         self._conversations = conversations

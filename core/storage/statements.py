@@ -93,8 +93,9 @@ WHERE conversation.key = ? AND exchange.generation = ? ORDER BY exchange.turn DE
 # Parts of replies
 
 ADD_PART = """
-INSERT INTO outbox (turn, part, parts, conversation, account, reply_to, body, failure, key, edits, next_at, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+INSERT INTO outbox (turn, part, parts, conversation, account, reply_to, body, failure, key, edits, state, next_at,
+                    created_at, sent_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 UNSENT = """
 SELECT outbox.id, outbox.turn, outbox.part, outbox.parts, outbox.account, outbox.reply_to, outbox.body, outbox.failure,

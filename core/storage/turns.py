@@ -72,7 +72,7 @@ def _row_state(outcome: Outcome, parts: tuple[OutboxPart, ...]) -> InboxState:
     if outcome.dead:
         return InboxState.DEAD
     if parts:
-        return InboxState.ANSWERED
+        return InboxState.DONE if outcome.kept else InboxState.ANSWERED
     return InboxState.EXPIRED if outcome.state is TurnState.EXPIRED else InboxState.DONE
 
 
@@ -103,6 +103,7 @@ def _add_parts(
 ) -> tuple[OutboxPart, ...]:
     last = turn.last
     reply_to = storable(last.reply_to)
+    state = OutboxState.SENT if outcome.kept else OutboxState.PENDING
     parts = []
     for number, text in enumerate(map(storable, outcome.parts)):
         failure = storable(outcome.failure) if number == 0 else ""
@@ -121,8 +122,10 @@ def _add_parts(
                 failure,
                 key,
                 edits,
+                state,
                 now,
                 now,
+                now if outcome.kept else None,
             ),
         )
         parts.append(
@@ -138,7 +141,7 @@ def _add_parts(
                 failure=failure,
                 key=IdempotencyKey(key),
                 edits=MessageId(edits) if edits is not None else None,
-                state=OutboxState.PENDING,
+                state=state,
                 attempts=0,
                 next_at=moment(now),
                 created_at=moment(now),

@@ -8,7 +8,7 @@ import pytest
 
 from adapters.api.answers import Answers, ApiReply, address_of
 from adapters.api.faults import Refusal
-from core.adapter import CanFail, CanStream, Failure, FailureCode, IdempotencyKey, Keyed
+from core.adapter import CanFail, CanStream, Failure, FailureCode, IdempotencyKey, Kept
 from core.messages import EventId, MessageId, ReplyAddress
 
 EVENT = EventId("r-1")
@@ -29,7 +29,7 @@ def test_a_reply_channel_is_rebuilt_from_an_address_of_an_earlier_process(answer
     reply = ApiReply(answers, ReplyAddress('{"request": "r-1"}'))
     assert isinstance(reply, CanStream)
     assert isinstance(reply, CanFail)
-    assert isinstance(reply, Keyed)
+    assert isinstance(reply, Kept)
 
 
 async def test_a_reply_for_which_nobody_waits_is_delivered_all_the_same(answers: Answers) -> None:
