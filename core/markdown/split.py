@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from core.markdown.cut import cut
 from core.markdown.dialect import Dialect
 from core.markdown.parse import Section, clean, parse, sections
-from core.markdown.tree import Block, Blocks, Heading
+from core.markdown.tree import Block, Blocks, Heading, List
 from core.markdown.visible import visible
 from core.markdown.writer import LiteralWriter, Writer
 
@@ -106,7 +106,9 @@ class Splitter:
         if size <= free:
             self._append(piece, size)
             return []
-        if self._used > self._room * 0.5 and size <= self._room:
+        # Fill what is left with a beginning of the block, or move it whole? A list is as good in two parts.
+        full = 0.85 if isinstance(piece.block, List) else 0.5
+        if self._used > self._room * full and size <= self._room:
             self._close()
             return [piece]
         head, rest = cut(piece.block, free, self._size, force=not self._pieces)
