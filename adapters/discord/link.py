@@ -160,9 +160,9 @@ class Link(discord.Client):
                 await self._listen(gateway, take)
             except ReconnectWebSocket as lost:
                 code = self._socket.socket.close_code if self._socket is not None else None
-                if not lost.resume or code in _SESSION_OVER:
-                    kept.session = None
                 reason = f"the connection was closed ({code})" if code else "the connection broke"
+                if not lost.resume or code in _SESSION_OVER:
+                    kept.session, reason = None, "Discord has ended the session"
             except discord.ConnectionClosed as closed:
                 if closed.code in _FINAL:
                     raise AuthenticationError(_FINAL[closed.code]) from None

@@ -143,7 +143,7 @@ def _of_answer(error: discord.HTTPException) -> DeliveryError:
         return RateLimited(f"Discord asks to wait: {_SLOW.get(code, 'too many calls')}", retry_after=pause)
     if status >= 500:
         return DeliveryUncertain(f"Discord fails (HTTP {status})")
-    if status == 401:
+    if status == 401 and code not in _GONE:
         return DeliveryUnavailable("Discord does not accept the token any more")
     if code in _GONE or status in (403, 404):
         return Gone(f"{_GONE.get(code, 'Discord refuses the place')} (HTTP {status}, code {code})", code)

@@ -75,7 +75,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Rest:
-    """Mount `routes`; `faults` by kind of call (`create`, `edit`, `typing`, `callback`, `any`)."""
+    """Mount `routes`; `faults` by kind of call (`create`, `edit`, `follow`, `typing`, `callback`, `thread`, `history`, `any`)."""
 
     def __init__(self, world: World, gateway: Gateway) -> None:
         self.world = world
@@ -113,7 +113,7 @@ class Rest:
             web.post(f"{api}/interactions/{{interaction}}/{{token}}/callback", self._wrap("callback", self._callback)),
             web.get(f"{hook}/messages/{{message}}", self._wrap("history", self._hooked)),
             web.patch(f"{hook}/messages/{{message}}", self._wrap("edit", self._edit_hooked)),
-            web.post(hook, self._wrap("create", self._follow_up)),
+            web.post(hook, self._wrap("follow", self._follow_up)),
             web.get(f"{api}/applications/{{application}}/commands", self._wrap("any", self._commands)),
             web.post(f"{api}/applications/{{application}}/commands", self._wrap("any", self._add_command)),
             web.get("/attachments/{channel}/{id}/{name}", self._file),
