@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.markdown.dialect import Dialect
+from core.markdown.dialects.slack import SLACK_MARKDOWN, SLACK_MRKDWN, best
 from core.markdown.parse import parse
 from core.markdown.split import split
 from core.markdown.visible import visible
@@ -66,3 +68,26 @@ def test_the_oracle_sees_what_is_alive(name: str) -> None:
     raw = {"discord": "<@123> @everyone", "dingtalk": "@13800138000", "plain": "@所有人"}
     attack = raw.get(name, "<@U1> <!here>" if name.startswith("slack") else '<at id="all">')
     assert PLATFORMS[name].mentions(attack)
+
+
+def test_the_reader_notices_a_lost_character() -> None:
+    assert missing("abc", "a-b-c", entities=False) == ""
+    assert missing("abc", "a-c", entities=False) == "bc"
+    assert missing("a<b", "a&lt;b", entities=True) == ""
+    assert missing("a<b", "a&lt;b", entities=False) == "<b"
+
+
+@pytest.mark.parametrize(
+    ("text", "dialect"),
+    [
+        ("Just **words** and a [link](https://example.com).", SLACK_MRKDWN),
+        ("- a list\n- of *two*", SLACK_MRKDWN),
+        ("# A heading", SLACK_MARKDOWN),
+        ("| a |\n|---|\n| b |", SLACK_MARKDOWN),
+        ("- [x] a task", SLACK_MARKDOWN),
+        ("a literal \\*asterisk\\* that mrkdwn cannot escape", SLACK_MARKDOWN),
+        ("words " * 800, SLACK_MARKDOWN),
+    ],
+)
+def test_slack_gets_the_form_that_shows_the_answer_best(text: str, dialect: Dialect) -> None:
+    assert best(text) is dialect
