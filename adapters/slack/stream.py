@@ -45,6 +45,10 @@ _MARK = re.compile(r"[^\w\s.,;:?!'\"()/%€$+-]")
 """What may become markup, or part of an escape, once more text follows."""
 
 
+_FORMULA = 80
+"""Characters after a single dollar that may still turn out to be a formula."""
+
+
 @dataclass(slots=True)
 class _Message:
     """One message of the answer."""
@@ -144,7 +148,11 @@ class GrowingAnswer(StreamSink, AbstractAsyncContextManager[StreamSink]):
         agreed = _agreement(before, rendered)
         mark = _MARK.search(rendered, agreed)
         stable = rendered[: mark.start()] if mark else rendered
-        return stable.rstrip() if len(stable.rstrip()) >= agreed else rendered[:agreed]
+        end = max(stable.rfind(" "), stable.rfind("\n"))  # the word at the end may become a link
+        line = stable.rfind("\n") + 1
+        if stable.count("$", line) % 2 and end - stable.rfind("$") < _FORMULA:
+            end = stable.rfind("$")
+        return stable[: max(end, 0)].rstrip()
 
     async def _show_part(self, index: int, text: str, now: str = "") -> None:
         """`text` will stay; `now` is how the part looks at the moment, for edits."""
@@ -207,8 +215,8 @@ class GrowingAnswer(StreamSink, AbstractAsyncContextManager[StreamSink]):
             return ts_of(found), False
 
     async def _append(self, message: _Message, piece: str) -> None:
-        if not piece:
-            return
+        if not piece.strip():
+            return  # Slack takes no piece that is empty to the eye; it goes with the next one
         try:
             await self._workspace.append_stream(self._address.channel, message.ts, piece)
         except DeliveryUncertain as error:

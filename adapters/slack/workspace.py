@@ -167,7 +167,11 @@ class Workspace:
     async def stop_stream(self, channel: str, ts: str, rendered: str, key: str, *, later: str = "") -> None:
         metadata = _metadata(key, later)
         await self.api.call(
-            "chat_stopStream", channel=channel, ts=ts, markdown_text=rendered or None, metadata=metadata
+            "chat_stopStream",
+            channel=channel,
+            ts=ts,
+            markdown_text=rendered if rendered.strip() else None,
+            metadata=metadata,
         )
 
     async def _end_stream(self, channel: str, ts: str) -> None:

@@ -174,6 +174,10 @@ class SlackState:
 
 def as_read(text: str) -> str:
     """What a person reads of Slack's Markdown: escapes undone, marks kept."""
-    pieces = re.split(r"(```.*?```|`[^`\n]*`)", text, flags=re.DOTALL)
-    read = (piece if index % 2 else _ESCAPED.sub(r"\1", piece) for index, piece in enumerate(pieces))
-    return "".join(read).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+    pieces = re.split(r"(```.*?```|``.+?``|`[^`\n]*`)", text, flags=re.DOTALL)
+    return "".join(piece if index % 2 else _read(piece) for index, piece in enumerate(pieces))
+
+
+def _read(text: str) -> str:
+    text = _ESCAPED.sub(r"\1", text)
+    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")

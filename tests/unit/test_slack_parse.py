@@ -1,0 +1,148 @@
+"""What Slack's events become."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from adapters.slack.text import readable, without_mention
+from core.messages import InboundMessage
+from tests.simulators.slack import PAYLOADS, SimulatedSlack
+
+
+def payload(name: str) -> Any:
+    return json.loads((PAYLOADS / f"{name}.json").read_text(encoding="utf-8"))["payload"]
+
+
+def read(name: str, **changes: Any) -> InboundMessage | None:
+    found = payload(name)
+    found["event"].update(changes)
+    return SimulatedSlack().parse(found)
+
+
+def message(name: str, **changes: Any) -> InboundMessage:
+    found = read(name, **changes)
+    assert found is not None
+    return found
+
+
+def test_a_direct_message_is_read_out_of_its_escapes() -> None:
+    found = message("direct-message")
+    assert found.text == "What does a & b < c mean? See [the page](https://example.com/a?b=1&c=2)"
+    assert (found.sender.id, found.sender.display_name) == ("U061F7AUR", "Ann")
+    assert (found.is_direct, found.mentions_bot, found.thread) == (True, False, None)
+    assert found.sent_at == datetime(2025, 9, 23, 8, 0, 0, 100, tzinfo=UTC)
+
+
+def test_the_two_events_of_one_mention_are_one_message() -> None:
+    first, second = message("channel-mention"), message("app-mention")
+    assert first.id == second.id == "C024BE91L/1758614401.000200"
+    assert first.event != second.event
+    assert first.text == second.text == "is @Ann in #general?"
+    assert first.reply_to == second.reply_to
+    assert first.mentions_bot
+    assert not first.is_direct
+
+
+def test_a_mention_in_a_channel_opens_a_thread_and_a_reply_stays_in_its_own() -> None:
+    assert message("channel-mention").thread == "1758614401.000200"
+    reply = message("thread-reply")
+    assert reply.thread == "1758614401.000200"
+    assert reply.text == "and what would @chatgpt say?"
+    assert json.loads(reply.reply_to)["thread"] == "1758614401.000200"
+
+
+def test_the_assistant_pane_is_a_direct_chat_in_a_thread() -> None:
+    found = message("assistant-message")
+    assert (found.is_direct, found.thread) == (True, "1758614499.000900")
+
+
+@pytest.mark.parametrize(
+    "name", ["message-changed", "message-deleted", "own-message", "other-bot", "assistant-thread-started"]
+)
+def test_what_nobody_wrote_to_the_bot_is_no_message(name: str) -> None:
+    assert read(name) is None
+
+
+@pytest.mark.parametrize("kind", ["", "shared", None, 7])
+def test_an_unknown_kind_of_place_is_not_taken_for_a_direct_chat(kind: Any) -> None:
+    assert read("direct-message", channel_type=kind) is None
+
+
+def test_an_event_for_another_installation_is_not_ours() -> None:
+    other = [{"enterprise_id": None, "team_id": "T0OTHER", "user_id": "U0OTHER", "is_bot": True}]
+    found = payload("direct-message") | {"authorizations": other}
+    assert SimulatedSlack().parse(found) is None
+
+
+def test_people_of_other_workspaces_carry_the_id_of_theirs() -> None:
+    found = message("connect")
+    assert found.sender.id == "T0STRANGE/U0STRANGE"
+    assert json.loads(found.reply_to)["team"] == "T0STRANGE"
+    assert message("connect", user_team="T061EG9R6", team="T061EG9R6").sender.id == "U0STRANGE"
+
+
+def test_an_organisations_ids_are_kept_whole() -> None:
+    assert message("enterprise").sender.id == "W012A3CDE"
+
+
+def test_files_are_described_with_what_it_takes_to_fetch_them() -> None:
+    whole, stub = message("file-share").attachments
+    assert (whole.name, whole.media_type, whole.size) == ("report.pdf", "application/pdf", 48213)
+    assert json.loads(whole.source)["url"].startswith("https://files.slack.com/")
+    assert json.loads(stub.source) == {"id": "F0LAN2Q71", "url": ""}
+
+
+def test_a_shared_message_is_quoted_with_its_author() -> None:
+    found = message("shared-message")
+    assert found.quoted is not None
+    assert (found.quoted.author, found.quoted.text) == ("Bob", "1 < 2")
+
+
+def test_a_slash_command_is_a_question_and_known_words_are_commands() -> None:
+    typed = payload("slash-command")
+    found = SimulatedSlack().parse(typed)
+    assert found is not None
+    assert (found.text, found.mentions_bot, found.is_direct) == ("what is 6 & 7?", True, False)
+    for text, expected in (("new", "/new"), ("model gpt-5", "/model gpt-5"), ("", "/help"), ("new ideas", "new ideas")):
+        found = SimulatedSlack().parse(typed | {"text": text})
+        assert found is not None
+        assert found.text == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("a &lt;b&gt; &amp;amp; c", "a <b> &amp; c"),
+        ("<https://a.example/x?y=1&amp;z=2>", "https://a.example/x?y=1&z=2"),
+        ("<http://a.example|a.example>", "http://a.example"),
+        ("<mailto:a@b.example|a@b.example>", "a@b.example"),
+        ("<@U1> and <@U2|bob>", "@Ann and @bob"),
+        ("<@U9>", "@U9"),
+        ("<#C1> <#C2|news>", "#general #news"),
+        ("<!here> <!channel|channel> <!subteam^S1|@team>", "@here channel @team"),
+        ("<!date^1392734382^{date}^https://example.com/|Feb 18, 2014>", "Feb 18, 2014"),
+        ("*bold* _slanted_ `code`", "*bold* _slanted_ `code`"),
+        ("1 < 2 and <> stay", "1 < 2 and  stay"),
+    ],
+)
+def test_texts_are_read_as_people_read_them(written: str, expected: str) -> None:
+    assert readable(written, {"U1": "Ann", "C1": "general"}.get) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("<@U0> hello", "hello"),
+        ("<@U0|bot>: hello", "hello"),
+        ("hello <@U0>", "hello"),
+        ("<@U0> <@U0> hi <@U0>", "hi"),
+        ("ask <@U0> again", "ask <@U0> again"),
+        ("<@U01> hello", "<@U01> hello"),
+    ],
+)
+def test_the_bots_own_mention_is_removed_where_it_only_calls(written: str, expected: str) -> None:
+    assert without_mention(written, "U0") == expected
