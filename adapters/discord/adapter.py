@@ -119,7 +119,7 @@ class DiscordAdapter(Adapter, Heard, CatchesUp, FetchesFiles, Diagnoses):
                 await self._sign_in(link)
         except BaseException as error:
             await link.end()
-            if isinstance(error, TimeoutError | aiohttp.ClientError | OSError | DeliveryError):
+            if isinstance(error, TimeoutError | aiohttp.ClientError | OSError):
                 raise ConnectionLost(f"Discord cannot be reached: {type(error).__name__}") from error
             raise
         files = Files(hosts=HOSTS, api_url=self._config.api_url, proxy=str(proxy) if proxy else None)
@@ -136,8 +136,14 @@ class DiscordAdapter(Adapter, Heard, CatchesUp, FetchesFiles, Diagnoses):
                 f"accounts.{self._account}.token: Discord does not accept it; "
                 "reset it in the developer portal (Bot, Reset Token)"
             ) from None
+        except discord.RateLimited as error:
+            raise RateLimited("Discord asks to wait before signing in", retry_after=error.retry_after) from error
         except (discord.HTTPException, discord.GatewayNotFound) as error:
             raise ConnectionLost(f"Discord fails to sign us in: {type(error).__name__}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConnectionLost(
+                f"accounts.{self._account}.api_url: {self._config.api_url!r} does not answer as Discord does"
+            ) from error
         if self._config.reads_everything and lacks_message_content(link):
             raise AuthenticationError(
                 f"accounts.{self._account}: the developer portal does not allow the Message Content Intent; switch it "
@@ -175,6 +181,7 @@ class DiscordAdapter(Adapter, Heard, CatchesUp, FetchesFiles, Diagnoses):
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._deferrals.end_all()
 
     def reply(self, address: ReplyAddress) -> ReplyChannel:
         here = Address.load(address)
@@ -217,10 +224,11 @@ class DiscordAdapter(Adapter, Heard, CatchesUp, FetchesFiles, Diagnoses):
         if message is None:
             return
         here = Address.load(message.reply_to)
-        self._deferrals.begin(here.interaction)
+        first = self._deferrals.begin(here.interaction)
         receipt = await _offer(inbox, message)
         if receipt is Receipt.DUPLICATE:
-            self._deferrals.end(here.interaction)
+            if first:
+                self._deferrals.end(here.interaction)
             return
         body: dict[str, Any] = {"type": _DEFER}
         if receipt not in (Receipt.ACCEPTED, Receipt.REFUSED):  # nobody will answer: say so, to this person alone
@@ -295,10 +303,13 @@ class DiscordAdapter(Adapter, Heard, CatchesUp, FetchesFiles, Diagnoses):
         while waited < _GUILDS and any(guild.unavailable for guild in link.guilds):
             await self._clock.sleep(0.2)
             waited += 0.2
-        channels = {here.channel: here.guild for here in (Address.load(place.reply_to) for place in places)}
+        channels: dict[str, str] = {}
+        for here in (Address.load(place.reply_to) for place in places):
+            channels |= {channel: here.guild for channel in (here.channel, here.opens_in) if channel}
         for guild in link.guilds:
-            places_there: list[discord.TextChannel | discord.Thread] = [*guild.text_channels, *guild.threads]
-            for place in places_there:
+            there: list[discord.TextChannel | discord.VoiceChannel | discord.Thread]
+            there = [*guild.text_channels, *guild.voice_channels, *guild.threads]
+            for place in there:
                 if place.last_message_id is not None and place.last_message_id > int(after):
                     channels.setdefault(str(place.id), str(guild.id))
         for channel, guild_id in channels.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pydantic import Field, SecretStr, field_validator
 from yarl import URL
 
@@ -27,7 +29,10 @@ class Config(AccountConfig):
     @classmethod
     def _without_prefix(cls, token: SecretStr) -> SecretStr:
         """Pasted tokens bring blanks, and the prefix that requests carry."""
-        return SecretStr(token.get_secret_value().strip().removeprefix("Bot ").strip())
+        plain = token.get_secret_value().strip().removeprefix("Bot ").strip()
+        if not re.fullmatch(r"[!-~]*", plain):
+            raise ValueError("a token has no blanks and no special characters in it; copy it again")
+        return SecretStr(plain)
 
     @field_validator("api_url")
     @classmethod

@@ -145,14 +145,19 @@ class Deferrals:
     def __init__(self) -> None:
         self._under_way: dict[str, asyncio.Event] = {}
 
-    def begin(self, interaction: str) -> None:
-        """Answers to it wait from now on."""
-        self._under_way[interaction] = asyncio.Event()
+    def begin(self, interaction: str) -> bool:
+        """Answers to it wait from now on; False if they do already."""
+        return self._under_way.setdefault(interaction, event := asyncio.Event()) is event
 
     def end(self, interaction: str) -> None:
         """Answers to it may go."""
         if (event := self._under_way.pop(interaction, None)) is not None:
             event.set()
+
+    def end_all(self) -> None:
+        """The connection is over."""
+        for interaction in tuple(self._under_way):
+            self.end(interaction)
 
     async def wait(self, interaction: str) -> None:
         """Returns once it was told, at once for those of earlier times."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import threading
 import zlib
 from collections import deque
@@ -32,6 +33,16 @@ from core.errors import AuthenticationError, ConnectionLost
 
 log = structlog.get_logger(__name__)
 
+_HOOK = re.compile(r"(/(?:webhooks|interactions)/[0-9]+/)[^/\s]+")
+
+
+def _discreet(record: logging.LogRecord) -> bool:
+    """Without the tokens that answer slash commands; they stand in addresses that the SDK logs."""
+    record.msg, record.args = _HOOK.sub(r"\1…", record.getMessage()), ()
+    return True
+
+
+logging.getLogger("discord.http").addFilter(_discreet)
 logging.getLogger("discord.client").addFilter(lambda record: "voice will NOT" not in record.getMessage())
 
 Take = Callable[[str, Mapping[str, Any]], Awaitable[None]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,8 +11,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import SecretStr, ValidationError
 
 from adapters.discord import Config, DiscordAdapter, DiscordReply
+from adapters.discord.interaction import Deferrals
 from core.adapter import IdempotencyKey, OutboundFile, Receipt
 from core.errors import (
     AuthenticationError,
@@ -531,3 +534,49 @@ async def test_missed_messages_are_read_page_by_page_where_the_bot_may_read(plat
     async with bot.attempt():
         missed = [message.text async for message in bot.adapter.missed(since, ())]
         assert missed == ["first", *(f"missed {number}" for number in range(130))]
+
+
+async def test_an_address_that_is_not_discords_is_told(platform: DiscordPlatform) -> None:
+    platform.rest.faults["any"].append(Fault(status=200))  # a page of somebody else
+    with pytest.raises(ConnectionLost, match="does not answer as Discord does"):
+        async with Running(platform).adapter:
+            pass
+
+
+def test_tokens_that_answer_commands_stay_out_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        logging.getLogger("discord.http").warning("%s %s", "PATCH", "https://x/webhooks/12/aW50LnNlY3JldA/messages/1")
+    assert "aW50" not in caplog.text
+    assert "/webhooks/12/…/messages/1" in caplog.text
+
+
+@pytest.mark.parametrize("token", ["two words", "zero\u200bwidth", "line\nbreak"])
+def test_a_token_that_cannot_be_one_is_refused_without_showing_it(token: str) -> None:
+    with pytest.raises(ValidationError) as told:
+        Config(token=SecretStr(token))
+    assert token not in str(told.value)
+    assert Config(token=SecretStr(" Bot abc.def \n")).token.get_secret_value() == "abc.def"
+
+
+@pytest.mark.parametrize("api_url", ["discord.com", "ftp://discord.com/api", "https://"])
+def test_an_api_url_is_an_address(api_url: str) -> None:
+    with pytest.raises(ValidationError):
+        Config(api_url=api_url)
+    assert Config(api_url="https://example.com/api/v10/").api_url == "https://example.com/api/v10"
+
+
+async def test_answers_wait_for_the_one_call_that_defers_a_command() -> None:
+    deferrals = Deferrals()
+    assert deferrals.begin("1")
+    waiting = asyncio.create_task(deferrals.wait("1"))
+    await asyncio.sleep(0)
+    assert not deferrals.begin("1"), "a redelivery begins nothing"
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    deferrals.end("1")
+    await waiting
+    await deferrals.wait("of an earlier process")
+    deferrals.begin("2")
+    waiting = asyncio.create_task(deferrals.wait("2"))
+    deferrals.end_all()
+    await waiting
