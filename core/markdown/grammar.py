@@ -10,7 +10,7 @@ Where it differs from CommonMark 0.31 and GFM, and why:
   strong here and literal asterisks in CommonMark, whose rule knows words between spaces only. The rule is that of
   https://github.com/tats-u/markdown-cjk-friendly.
 - `$…$`, `$$…$$`, `\\(…\\)` and `\\[…\\]` are maths, kept verbatim: CommonMark would eat their backslashes and underscores.
-- Nesting is bounded; what is nested deeper is read as paragraphs, markers and all.
+- Nesting is bounded; a block with anything deeper in it is read as code, markers and all.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _MAX_PADDING = 10_000
 
 
 @cache
-def parser(*, nested: bool = True) -> MarkdownIt:
-    """The one parser of the process; without `nested`, markers of lists and quotes are text."""
+def parser() -> MarkdownIt:
+    """The one parser of the process."""
     md = MarkdownIt("commonmark", {"html": False, "maxNesting": MAX_NESTING})
     md.enable(["table", "strikethrough"])
     md.disable(["reference", "html_block", "html_inline"])
@@ -48,8 +48,6 @@ def parser(*, nested: bool = True) -> MarkdownIt:
     md.inline.ruler.before("autolink", "line_break_tag", _line_break_tag)
     md.block.ruler.at("table", _table, {"alt": ["paragraph"]})
     md.block.ruler.before("fence", "maths_block", _maths_block, {"alt": ["paragraph", "blockquote", "list"]})
-    if not nested:
-        md.disable(["blockquote", "list"])
     return md
 
 

@@ -68,14 +68,15 @@ def sections(text: str) -> list[Section]:
     text = clean(text)
     if (code := open_code(text)) is not None:
         return [Section(code, 0, text.count("\n") + 1)]
-    tokens = parser().parse(text)
-    if any(token.level >= MAX_NESTING - 1 for token in tokens):
-        tokens = parser(nested=False).parse(text)
-    reader = _Reader(tokens)
+    reader = _Reader(parser().parse(text))
     found = []
     while (place := reader.place()) is not None:
         first, end = place
-        found.append(Section(reader.block(), first, end))
+        begin = reader.position
+        block = reader.block()
+        if reader.deepest_since(begin) >= MAX_NESTING - 1:  # here the parser skips text
+            block = CodeBlock("", "\n".join(text.split("\n")[first:end]) + "\n")
+        found.append(Section(block, first, end))
     return found
 
 
@@ -105,6 +106,14 @@ class _Reader:
     def __init__(self, tokens: list[Token]) -> None:
         self._tokens = tokens
         self._at = 0
+
+    @property
+    def position(self) -> int:
+        return self._at
+
+    def deepest_since(self, position: int) -> int:
+        """The deepest level of the tokens from `position` to here."""
+        return max(token.level for token in self._tokens[position : self._at])
 
     def place(self) -> tuple[int, int] | None:
         if self._at >= len(self._tokens):

@@ -138,10 +138,11 @@ def test_a_fourth_table_in_one_card_becomes_code() -> None:
     assert message.count("```") == 4
 
 
-def test_deep_nesting_is_read_as_text_and_not_lost() -> None:
-    text = "> " * 500 + "deep"
-    assert "deep" in visible(parse(text))
-    assert visible(parse(text)).count(">") == 500
+def test_deep_nesting_is_read_as_code_and_nothing_else_changes() -> None:
+    deep = "> " * 60 + "deep"
+    blocks = parse(f"before\n\n{deep}\n\n- after")
+    assert [type(block).__name__ for block in blocks] == ["Paragraph", "CodeBlock", "List"]
+    assert visible(blocks) == "before" + ">" * 60 + "deepafter"
 
 
 def test_brackets_written_as_entities_are_no_box_of_a_task() -> None:
