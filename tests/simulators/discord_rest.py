@@ -27,6 +27,7 @@ from tests.simulators.discord_world import (
     Channel,
     Post,
     World,
+    person,
 )
 
 LONGEST = 2000
@@ -125,6 +126,9 @@ class Rest:
         async def handle(request: web.Request) -> web.StreamResponse:
             self.calls.append((kind, f"{request.method} {request.path}"))
             bot = self.world.by_token(request.headers.get("Authorization", "").removeprefix("Bot "))
+            if bot is None and "Authorization" not in request.headers:  # a command's own token is enough to answer it
+                tokens = {each.token: each.bot for each in self.interactions.values()}
+                bot = tokens.get(request.match_info.get("token", ""))
             if bot is None:
                 return _json(401, {"message": "401: Unauthorized", "code": 0})
             if not re.match(r"DiscordBot \(", request.headers.get("User-Agent", "")):
@@ -387,7 +391,12 @@ class Rest:
         else:
             post = self.world.post(interaction.channel, bot.as_user(), data.get("content", ""))
             post.data |= {"flags": THINKING if body["type"] == 5 else 0, "type": 20, "webhook_id": bot.application}
-            post.data["interaction_metadata"] = {"id": interaction.id, "type": 2}
+            post.data["interaction_metadata"] = {
+                "id": interaction.id,
+                "type": 2,
+                "user": person(interaction.user, "somebody"),
+                "authorizing_integration_owners": {},
+            }
             post.versions.clear()
             post.cause = interaction.id
             interaction.original = post
