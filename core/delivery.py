@@ -25,7 +25,7 @@ from core.errors import (
     TargetGone,
 )
 from core.journal import Journal, OutboxPart, OutboxState, PartId
-from core.markdown.dialect import plain_markdown
+from core.markdown.dialect import Dialect, plain_markdown
 from core.markdown.split import split
 from core.messages import AccountId, MessageId
 from core.texts import say
@@ -49,11 +49,16 @@ _MARK_ROOM = 40
 
 def parts_of(reply: ReplyChannel, text: str) -> tuple[str, ...]:
     """`text` in pieces that each fit one message of this channel, the mark that it may be repeated included."""
-    limits = replace(reply.limits, max_length=max(1, reply.limits.max_length - _MARK_ROOM))
-    if reply.dialect is None and limits.count(text) <= limits.max_length:
+    dialect = dialect_of(reply)
+    if reply.dialect is None and dialect.limits.count(text) <= dialect.limits.max_length:
         return (text,) if text.strip() else ()
-    dialect = plain_markdown(limits) if reply.dialect is None else replace(reply.dialect, limits=limits)
     return tuple(split(text, dialect))
+
+
+def dialect_of(reply: ReplyChannel) -> Dialect:
+    """How text is written there, with room for the mark in each message."""
+    limits = replace(reply.limits, max_length=max(1, reply.limits.max_length - _MARK_ROOM))
+    return plain_markdown(limits) if reply.dialect is None else replace(reply.dialect, limits=limits)
 
 
 def failure_json(failure: Failure) -> str:

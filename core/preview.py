@@ -30,9 +30,10 @@ from core.adapter import (
     StreamSink,
 )
 from core.clock import Clock
-from core.delivery import parts_of, until_stored
+from core.delivery import dialect_of, until_stored
 from core.errors import DeliveryError, DeliveryUncertain, RateLimited, StorageUnavailable
 from core.journal import Journal, OutboxPart, OutboxState, Turn
+from core.markdown import preview as markdown
 from core.messages import MessageId
 
 log = structlog.get_logger(__name__)
@@ -242,8 +243,7 @@ class EditPreview(Preview):
 
     def __init__(self, reply: ReplyChannel, turn: Turn, journal: Journal, clock: Clock) -> None:
         super().__init__(reply, turn, journal, clock)
-        self._text: list[str] = []
-        self._length = 0
+        self._text = markdown.Preview(dialect_of(reply))
         self._wake = asyncio.Event()
         self._calling = asyncio.Lock()
         self._settling = False
@@ -252,9 +252,8 @@ class EditPreview(Preview):
         """Whether a first message may be there whose id is not known."""
 
     def add(self, piece: str) -> None:
-        if self._length <= 2 * self._reply.limits.max_length:  # what follows cannot be seen in the preview
-            self._text.append(piece)
-            self._length += len(piece)
+        if not self._text.complete:  # what follows the first message comes at the end
+            self._text.feed(piece)
             self._wake.set()
         if self._show is None:
             self._stop_typing()
@@ -286,8 +285,8 @@ class EditPreview(Preview):
         return _Shown.PARTLY
 
     def _visible(self) -> str:
-        """What of the answer fits into one message."""
-        parts = parts_of(self._reply, "".join(self._text))
+        """What of the answer fits into one message, made presentable where it is unfinished."""
+        parts = self._text.complete or self._text.growing()
         return parts[0] if parts else ""
 
     async def _update(self, text: str) -> float | None:
