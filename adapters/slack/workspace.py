@@ -90,7 +90,7 @@ class Workspace:
             "channel": channel,
             "ts": ts,
             "markdown_text": rendered,
-            "metadata": _metadata(key, later),
+            "metadata": _metadata(key, later) if key else None,  # without it Slack keeps what there is
         }
         try:
             await self.api.call("chat_update", **arguments)
@@ -103,15 +103,15 @@ class Workspace:
     async def replace(self, address: Address, message: MessageId, text: str) -> None:
         """Let `text` be the answer that `message` begins; what a broken stream left after it is taken away."""
         ts = ts_of(message)
-        trail = self._trails.get(ts)
-        if trail is None:  # of an earlier process, which may have died in the middle of a stream
-            trail = await self._read_trail(address, ts)
-            if address.thread:
-                async with self.opening(address):
-                    await self.remove_lost_streams(address)
+        trail, earlier = self._trails.get(ts), False
+        if trail is None:
+            trail, earlier = await self._read_trail(address, ts), True
         while trail.later:
             await self.remove(address.channel, trail.later[-1])
             trail.later.pop()
+        if earlier and address.thread:  # that process may have died before the last message was named
+            async with self.opening(address):
+                await self.remove_lost_streams(address)
         await self.update(address.channel, ts, SLACK_MARKDOWN.render(text), trail.key)
 
     async def remove(self, channel: str, ts: str) -> None:
