@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from adapters.slack.address import Address, ts_of
 from adapters.slack.workspace import Workspace
@@ -14,7 +13,7 @@ from core.markdown.dialects.slack import SLACK_MARKDOWN
 from core.messages import MessageId
 
 
-async def _nothing(self: Workspace, *_: Any) -> None:
+async def _nothing(self: Workspace, address: Address) -> None:  # noqa: ARG001 - nothing
     """Leaves what a dead process began."""
 
 
