@@ -13,7 +13,7 @@ from core.markdown.dialects.slack import SLACK_MARKDOWN
 from core.messages import MessageId
 
 
-async def _nothing(self: Workspace, address: Address) -> None:  # noqa: ARG001 - nothing
+async def _nothing(self: Workspace, address: Address) -> None:
     """Leaves what a dead process began."""
 
 
