@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 ARGS ?=
+# Two at a time: most tests wait for processes, disks and browsers rather than compute.
+PARALLEL ?= -n 2 --dist worksteal
 
 .PHONY: help run test check bench fmt lock clean
 
@@ -16,7 +18,7 @@ run: $(VENV)/.run ## Start the gateway (config.yaml where there is one, else bui
 	@exec $(BIN)/chatgpt-ms run $(ARGS)
 
 test: $(VENV)/.dev ## Run every test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 check: $(VENV)/.dev ## Format, lint, types, import rules, fast tests: before each commit
 	$(BIN)/ruff format --check .
