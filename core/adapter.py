@@ -168,6 +168,14 @@ class Kept:
     """
 
 
+class ReplyIsReceipt:
+    """On a reply channel: nothing but the reply tells the sender that the message arrived (an HTTP response).
+
+    The message is committed before it is begun, as always, but need not wait for the disk alone: the commit of the
+    reply takes it along, before anybody is told anything.
+    """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboundFile:
     """A file to attach to a reply."""

@@ -17,7 +17,7 @@ from typing import Self
 import structlog
 
 from core.account import AccountConfig
-from core.adapter import CanFail, Failure, FailureCode, IdempotencyKey, Receipt, ReplyChannel
+from core.adapter import CanFail, Failure, FailureCode, IdempotencyKey, Receipt, ReplyChannel, ReplyIsReceipt
 from core.clock import Clock
 from core.commands import parse_command
 from core.delivery import tell
@@ -149,7 +149,9 @@ class Inbox:
         wait = self._rates.take(person)
         quota = self.settings.quota if wait is None else _NOTHING_NEW
         try:
-            accepted = await self._journal.accept(message, conversation, quota, command=bypasses and wait is None)
+            accepted = await self._journal.accept(
+                message, conversation, quota, command=bypasses and wait is None, lasting=self._acknowledged(message)
+            )
         except StorageUnavailable:
             if wait is None:
                 self._rates.give_back(person)
@@ -177,6 +179,14 @@ class Inbox:
                 self._rates.give_back(person)  # the platform will deliver it again
                 log.warning("overloaded, a message was not accepted", bound=accepted.bound)
         return accepted.receipt
+
+    def _acknowledged(self, message: InboundMessage) -> bool:
+        """Whether the sender is told that the message arrived before there is a reply."""
+        try:
+            reply = self._reply(message.account, message.reply_to)
+        except Exception:  # noqa: BLE001 - the turn will say what is wrong with the address
+            return True
+        return not isinstance(reply, ReplyIsReceipt)
 
     def _explain(self, message: InboundMessage, seen: Seen, accepted: Accepted) -> None:
         quota = self.settings.quota

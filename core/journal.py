@@ -259,12 +259,19 @@ class Journal(Protocol):
         ...
 
     async def accept(
-        self, message: InboundMessage, conversation: ConversationKey, quota: Quota, *, command: bool = False
+        self,
+        message: InboundMessage,
+        conversation: ConversationKey,
+        quota: Quota,
+        *,
+        command: bool = False,
+        lasting: bool = True,
     ) -> Accepted:
         """Store a message unless its (account, event) or (account, channel, message) is stored already.
 
         A command is not queued behind messages: it is begun by `begin_command`. It is not counted against `queued`
-        nor against the day's bounds.
+        nor against the day's bounds. What is not `lasting` survives the process at once, and a power failure from the
+        next commit on that does: enough where nobody is told of the message before its reply.
         """
         ...
 

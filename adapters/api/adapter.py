@@ -81,7 +81,6 @@ class ApiAdapter(Adapter, ServesHttp, Hosted):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _, intake, _ = self._hosted()
         self._answers.fail_all(
             Failure(
                 code=FailureCode.OVERLOADED,
@@ -90,7 +89,6 @@ class ApiAdapter(Adapter, ServesHttp, Hosted):
                 retry_after=5,
             )
         )
-        await intake.close()
 
     def reply(self, address: ReplyAddress) -> ReplyChannel:
         return self._answers.reply(address)

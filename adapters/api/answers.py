@@ -14,7 +14,17 @@ from contextlib import asynccontextmanager, contextmanager
 from itertools import islice
 
 from adapters.api.faults import Refusal
-from core.adapter import CanFail, CanStream, Failure, IdempotencyKey, Kept, ReplyChannel, StreamSink, TextLimits
+from core.adapter import (
+    CanFail,
+    CanStream,
+    Failure,
+    IdempotencyKey,
+    Kept,
+    ReplyChannel,
+    ReplyIsReceipt,
+    StreamSink,
+    TextLimits,
+)
 from core.messages import EventId, MessageId, ReplyAddress
 
 
@@ -141,7 +151,7 @@ def _event_of(address: ReplyAddress) -> EventId:
     return EventId(json.loads(address)["request"])
 
 
-class WholeReply(ReplyChannel, CanFail, Kept):
+class WholeReply(ReplyChannel, CanFail, Kept, ReplyIsReceipt):
     """Back to whoever waits for this request. It never fails: without anyone waiting, the journal has the reply."""
 
     limits = TextLimits(max_length=1_000_000_000, edit_interval=0.0)

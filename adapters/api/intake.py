@@ -86,7 +86,6 @@ class Intake:
         self._timeout = timeout
         self._host = host
         self._answers = answers
-        self._tasks: set[asyncio.Task[Receipt]] = set()
         self.inbox: Inbox | None = None
         """None while the gateway does not receive."""
 
@@ -124,11 +123,6 @@ class Intake:
             return None, None
         return (None, None) if reached is None else (reached.model, reached.usage)
 
-    async def close(self) -> None:
-        """Wait for what is being handed in; each is bounded by the inbox."""
-        if self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-
     async def settle_from_journal(self, event: EventId, answer: Answer) -> None:
         """Settle an answer that another node brought, or that came as part of another message's answer."""
         try:
@@ -159,12 +153,8 @@ class Intake:
     async def _receipt(self, message: InboundMessage) -> Receipt:
         if self.inbox is None:
             raise closed()
-        # A task of its own: a request that is cancelled must not interrupt a commit.
-        task = asyncio.ensure_future(self.inbox(message))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
         try:
-            return await asyncio.shield(task)
+            return await self.inbox(message)
         except StorageUnavailable:
             raise Refusal(503, "storage_unavailable", "Messages cannot be stored right now.", retry_after=5) from None
 

@@ -106,7 +106,13 @@ class SqliteStore:
     # Journal
 
     async def accept(
-        self, message: InboundMessage, conversation: ConversationKey, quota: Quota, *, command: bool = False
+        self,
+        message: InboundMessage,
+        conversation: ConversationKey,
+        quota: Quota,
+        *,
+        command: bool = False,
+        lasting: bool = True,
     ) -> Accepted:
         """See core.journal.Journal, also for the methods below."""
         now = self._clock.now()
@@ -120,7 +126,7 @@ class SqliteStore:
             now=micros(now),
             today=day(now),
         )
-        return await self._writer.run(partial(inbound.accept, arrival=arrival, quota=quota))
+        return await self._writer.run(partial(inbound.accept, arrival=arrival, quota=quota), lasting=lasting)
 
     async def recover(self) -> Recovery:
         conversations, commands = await self._writer.run(inbound.recover)

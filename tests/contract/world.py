@@ -82,14 +82,20 @@ class HeldStore(SqliteStore):
         self.accepted: list[InboundMessage] = []
 
     async def accept(
-        self, message: InboundMessage, conversation: ConversationKey, quota: Quota, *, command: bool = False
+        self,
+        message: InboundMessage,
+        conversation: ConversationKey,
+        quota: Quota,
+        *,
+        command: bool = False,
+        lasting: bool = True,
     ) -> Accepted:
         self.asked += 1
         if self.failing:
             raise StorageUnavailable("storage: the test says that the disk is full")
         if self.gate is not None:
             await self.gate.wait()
-        accepted = await super().accept(message, conversation, quota, command=command)
+        accepted = await super().accept(message, conversation, quota, command=command, lasting=lasting)
         if accepted.receipt is Receipt.ACCEPTED:
             self.accepted.append(message)
         return accepted

@@ -42,8 +42,15 @@ class EarlyStore(SqliteStore):
         await super().__aexit__(kind, error, trace)
 
     async def accept(
-        self, message: InboundMessage, conversation: ConversationKey, quota: Quota, *, command: bool = False
+        self,
+        message: InboundMessage,
+        conversation: ConversationKey,
+        quota: Quota,
+        *,
+        command: bool = False,
+        lasting: bool = True,
     ) -> Accepted:
+        del lasting
         if await self.reached(message.account, message.event) is not None:
             return Accepted(receipt=Receipt.DUPLICATE)
         task = asyncio.create_task(self._accept(message, conversation, quota, command))
@@ -63,11 +70,17 @@ class ForgetfulStore(SqliteStore):
     """Takes every delivery for a new message."""
 
     async def accept(
-        self, message: InboundMessage, conversation: ConversationKey, quota: Quota, *, command: bool = False
+        self,
+        message: InboundMessage,
+        conversation: ConversationKey,
+        quota: Quota,
+        *,
+        command: bool = False,
+        lasting: bool = True,
     ) -> Accepted:
         id = secrets.token_hex(16)
         fresh = replace(message, id=MessageId(id), event=EventId(id))
-        return await super().accept(fresh, conversation, quota, command=command)
+        return await super().accept(fresh, conversation, quota, command=command, lasting=lasting)
 
 
 def early() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from adapters.api.answers import Answers, ApiReply, address_of
 from adapters.api.faults import Refusal
-from core.adapter import CanFail, CanStream, Failure, FailureCode, IdempotencyKey, Kept
+from core.adapter import CanFail, CanStream, Failure, FailureCode, IdempotencyKey, Kept, ReplyIsReceipt
 from core.messages import EventId, MessageId, ReplyAddress
 
 EVENT = EventId("r-1")
@@ -30,6 +30,7 @@ def test_a_reply_channel_is_rebuilt_from_an_address_of_an_earlier_process(answer
     assert isinstance(reply, CanStream)
     assert isinstance(reply, CanFail)
     assert isinstance(reply, Kept)
+    assert isinstance(reply, ReplyIsReceipt)
 
 
 async def test_a_reply_for_which_nobody_waits_is_delivered_all_the_same(answers: Answers) -> None:

@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from core.errors import StorageUnavailable
+from core.journal import Outcome, TurnState
 from core.storage import writer
 from core.storage.sqlite import SqliteStore
 from tests.clock import HeldClock
@@ -219,3 +220,23 @@ async def test_a_cancelled_opening_leaves_no_lock(tmp_path: Path, clock: HeldClo
         await opening
     async with SqliteStore(path, clock=clock):
         pass
+
+
+async def test_a_message_that_nobody_is_told_of_waits_for_no_disk_and_the_reply_takes_it_along(
+    tmp_path: Path, clock: HeldClock
+) -> None:
+    async with SqliteStore(tmp_path / "x.db", clock=clock) as store:
+        synchronous: list[bool] = []
+        synchronise = store._writer._synchronise
+
+        def watched(db: sqlite3.Connection, lasting: bool) -> None:
+            synchronous.append(lasting)
+            synchronise(db, lasting)
+
+        store._writer._synchronise = watched  # type: ignore[method-assign]
+        await store.accept(inbound(), key(), QUOTA, lasting=False)
+        turn = await store.begin(key(), most=1, idle_after=None)
+        assert turn is not None
+        assert synchronous == [False, False]
+        await store.finish(turn, Outcome(state=TurnState.COMPLETE, parts=("answer",)))
+        assert synchronous == [False, False, True]
