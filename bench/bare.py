@@ -16,12 +16,11 @@ SESSION = web.AppKey("session", ClientSession)
 async def chat(request: web.Request) -> web.Response:
     question = (await request.json())["message"]
     body = {"model": "gpt-test", "messages": [{"role": "user", "content": question}], "stream": True}
-    pieces = []
+    pieces: list[str] = []
     async with request.app[SESSION].post("/v1/chat/completions", json=body) as answer:
         async for line in answer.content:
             if line.startswith(b"data: {"):
-                for choice in json.loads(line[6:])["choices"]:
-                    pieces.append(choice["delta"].get("content") or "")
+                pieces += [choice["delta"].get("content") or "" for choice in json.loads(line[6:])["choices"]]
     return web.json_response({"response": "".join(pieces)})
 
 
