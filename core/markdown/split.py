@@ -140,7 +140,8 @@ class Splitter:
             moved.insert(0, pieces.pop())
         text, room = compose(pieces), self._room
         # Sizes of blocks do not add up exactly. A trial is repeated often and has measured how far they are off.
-        while not (self._is_trial and self._used <= self._room):
+        trusted = self._is_trial and self._used <= self._room and all(piece.source is not None for piece in pieces)
+        while not trusted:
             excess = self._dialect.size(text) - self._room
             if excess <= 0:
                 break
