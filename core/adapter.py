@@ -112,7 +112,8 @@ class StreamSink(ABC):
     @property
     @abstractmethod
     def message(self) -> MessageId | None:
-        """The platform's id of what is shown, once there is one."""
+        """The platform's id of what is shown, once there is one. It may change with a piece (a further message of the
+        same answer): each is stored before the next piece, for `edit` in a later process."""
 
     @abstractmethod
     async def append(self, text: str) -> None:

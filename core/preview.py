@@ -193,7 +193,7 @@ class StreamPreview(Preview):
                         self._waiting.clear()
                         await self._append(sink, piece)
                 closing = True
-            self._message = self._message or sink.message
+            self._message = sink.message or self._message
         except _BrokenOff:
             return _Shown.PARTLY
         except (DeliveryUncertain, TimeoutError) as error:
@@ -217,7 +217,7 @@ class StreamPreview(Preview):
                 if pause is None:
                     raise
                 await self._clock.sleep(min(max(error.retry_after, pause), _LONGEST_PAUSE))
-        if self._message is None and sink.message is not None:
+        if sink.message is not None and sink.message != self._message:
             self._message = sink.message
             if isinstance(self._reply, CanEdit):
                 await self._remember(sink.message)

@@ -8,17 +8,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections import OrderedDict
 from collections.abc import Mapping
 
 from core.clock import Clock
-
-WINDOW = 300
-"""Seconds that a request's timestamp may differ from now."""
+from core.webhooks import WINDOW, Replays
 
 _TIMESTAMP = re.compile(r"[0-9]{1,12}")
 _SIGNATURE = re.compile(r"v0=[0-9a-f]{64}")
-_REMEMBERED = 50_000
 
 
 class Signatures:
@@ -27,7 +23,7 @@ class Signatures:
     def __init__(self, secret: str, clock: Clock) -> None:
         self._secret = secret.encode()
         self._clock = clock
-        self._accepted: OrderedDict[str, float] = OrderedDict()
+        self._replays = Replays(clock)
 
     def verify(self, headers: Mapping[str, str], body: bytes) -> str | None:
         """The signature, if it is Slack's, of now, and was not accepted before."""
@@ -41,14 +37,8 @@ class Signatures:
         expected = "v0=" + hmac.new(self._secret, signed, hashlib.sha256).hexdigest()
         if not hmac.compare_digest(expected.encode(), signature.encode()):
             return None
-        return None if signature in self._accepted else signature
+        return None if signature in self._replays else signature
 
     def accepted(self, signature: str) -> None:
-        """A copy of this request is a replay from now on. (A retry by Slack is signed anew.)"""
-        now = self._clock.monotonic()
-        self._accepted[signature] = now
-        while self._accepted:
-            oldest, at = next(iter(self._accepted.items()))
-            if now - at <= 2 * WINDOW and len(self._accepted) <= _REMEMBERED:
-                break
-            del self._accepted[oldest]
+        """A copy of this request is a replay from now on."""
+        self._replays.add(signature)

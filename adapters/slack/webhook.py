@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -13,12 +12,9 @@ from aiohttp import web
 
 from adapters.slack.link import Handle
 from adapters.slack.signature import Signatures
+from core.webhooks import body_of
 
 log = structlog.get_logger(__name__)
-
-LARGEST_BODY = 1_000_000
-_READ = 5.0
-"""Seconds that a body may take."""
 
 
 class Webhook:
@@ -30,7 +26,7 @@ class Webhook:
 
     async def serve(self, request: web.Request) -> web.Response:
         """401 without a word for what Slack did not sign; 503 for what could not be stored, so that it comes again."""
-        body = await _body(request)
+        body = await body_of(request)
         signature = self._signatures.verify(request.headers, body) if body is not None else None
         if body is None or signature is None:
             log.info("a request that is not Slack's was refused", address=request.remote)
@@ -46,22 +42,6 @@ class Webhook:
             return web.Response(status=503, headers={"Retry-After": "5"})
         self._signatures.accepted(signature)
         return web.json_response(dict(verdict.body)) if verdict.body else web.Response()
-
-
-async def _body(request: web.Request) -> bytes | None:
-    """The body; None if it is too large or too slow."""
-    if (request.content_length or 0) > LARGEST_BODY:
-        return None
-    body = bytearray()
-    try:
-        async with asyncio.timeout(_READ):
-            async for chunk in request.content.iter_chunked(65_536):
-                body += chunk
-                if len(body) > LARGEST_BODY:
-                    return None
-    except (TimeoutError, ConnectionError, web.HTTPException):
-        return None
-    return bytes(body)
 
 
 def _parsed(content_type: str, body: bytes) -> tuple[str, Mapping[str, Any] | None]:

@@ -16,7 +16,7 @@ from aiohttp import web
 from adapters.slack.adapter import WebhookAdapter
 from adapters.slack.config import Config
 from adapters.slack.signature import Signatures
-from adapters.slack.webhook import LARGEST_BODY
+from core.webhooks import LARGEST_BODY
 from core.adapter import Receipt
 from core.messages import AccountId, InboundMessage
 from tests.clock import HeldClock

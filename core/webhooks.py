@@ -1,0 +1,57 @@
+"""What every webhook needs before it trusts a request: a bounded body, and a memory of what was accepted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+
+from aiohttp import web
+
+from core.clock import Clock
+
+WINDOW = 300
+"""Seconds that a request's timestamp may differ from now."""
+
+LARGEST_BODY = 1_000_000
+"""Bytes."""
+
+_READ = 5.0
+"""Seconds that a body may take."""
+_REMEMBERED = 50_000
+
+
+class Replays:
+    """Signatures that were accepted, for as long as their timestamps would be."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._accepted: OrderedDict[str, float] = OrderedDict()
+
+    def __contains__(self, signature: str) -> bool:
+        return signature in self._accepted
+
+    def add(self, signature: str) -> None:
+        """A copy of this request is a replay from now on. (A retry by the platform is signed anew.)"""
+        now = self._clock.monotonic()
+        self._accepted[signature] = now
+        while self._accepted:
+            oldest, at = next(iter(self._accepted.items()))
+            if now - at <= 2 * WINDOW and len(self._accepted) <= _REMEMBERED:
+                break
+            del self._accepted[oldest]
+
+
+async def body_of(request: web.Request) -> bytes | None:
+    """The body; None if it is too large or too slow."""
+    if (request.content_length or 0) > LARGEST_BODY:
+        return None
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_READ):
+            async for chunk in request.content.iter_chunked(65_536):
+                body += chunk
+                if len(body) > LARGEST_BODY:
+                    return None
+    except (TimeoutError, ConnectionError, web.HTTPException):
+        return None
+    return bytes(body)
