@@ -20,6 +20,7 @@ from tests.simulators.pager import (
     Streams,
     StreamsAndEdits,
     StreamsAndForms,
+    StreamsOnward,
     Types,
 )
 
@@ -90,6 +91,24 @@ async def test_a_stream_that_can_be_edited_is_completed_in_place(path: Path, clo
         hold.set()
         await gateway.idle()
         assert gateway.pager.texts() == ["one two"]
+
+
+async def test_every_further_message_of_a_stream_is_known_to_a_later_process(path: Path, clock: HeldClock) -> None:
+    gateway = Gateway(path, clock, Pager(StreamsOnward))
+    async with gateway:
+        second, third = asyncio.Event(), asyncio.Event()
+        gateway.model.will("one", second, " two", third, " three", asyncio.Event())
+        await gateway.hear("1")
+        for texts, hold in ((["one"], second), (["one", " two"], third), (["one", " two", " three"], None)):
+            await until(lambda texts=texts: gateway.pager.texts() == texts)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            if hold is not None:
+                hold.set()
+        await until(lambda: gateway.journal.calls.count("preview") == 3)
+        await gateway.store.figures()  # behind the last write
+        await gateway.crash()
+    async with gateway.again() as later:
+        await later.idle()
+        assert later.pager.texts() == ["answer to 1"]
 
 
 async def test_a_stream_waits_as_long_as_the_platform_says(path: Path, clock: HeldClock) -> None:

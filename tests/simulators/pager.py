@@ -194,12 +194,14 @@ class _Sink(StreamSink):
 
 
 class Streams(PagerReply, CanStream):
+    sink: ClassVar[type[_Sink]] = _Sink
+
     @asynccontextmanager
     async def stream(self, *, key: IdempotencyKey) -> AsyncIterator[StreamSink]:
         shown = await self.pager.act("open", lambda: self.pager.post(self.place, "", f"{key}-stream"))
         shown.growing = True
         try:
-            yield _Sink(self.pager, shown, tells_id=isinstance(self, CanEdit))
+            yield self.sink(self.pager, shown, tells_id=isinstance(self, CanEdit))
         except BaseException:
             shown.growing, shown.broken = False, True
             raise
@@ -212,6 +214,37 @@ class Streams(PagerReply, CanStream):
 
 class StreamsAndEdits(Streams, Edits):
     pass
+
+
+class _OnwardSink(_Sink):
+    """Each piece is a further message; the id names all of them."""
+
+    def __init__(self, pager: Pager, shown: Shown, *, tells_id: bool) -> None:
+        super().__init__(pager, shown, tells_id=tells_id)
+        self._ids = [shown.id]
+
+    @property
+    def message(self) -> MessageId | None:
+        return MessageId(";".join(self._ids))
+
+    def _grow(self, text: str) -> None:
+        if self.shown.text:
+            self.shown.growing = False
+            self.shown = self.pager.post(self.shown.place, "", f"{self.shown.key}-more")
+            self._ids.append(self.shown.id)
+        super()._grow(text)
+
+
+class StreamsOnward(StreamsAndEdits):
+    """An answer that is broken off and replaced leaves nothing of its further messages."""
+
+    sink = _OnwardSink
+
+    def _change(self, message: MessageId, text: str) -> None:
+        first, *later = message.split(";")
+        super()._change(MessageId(first), text)
+        for id in later:
+            self.pager.messages.pop(MessageId(id), None)
 
 
 class StreamsAndForms(Streams, Forms):
