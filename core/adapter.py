@@ -119,6 +119,11 @@ class StreamSink(ABC):
     async def append(self, text: str) -> None:
         """Show the next piece of CommonMark. Raises DeliveryError; the pieces so far stay the sink's own business."""
 
+    async def stored(self) -> None:
+        """Called each time a new `message` is stored. A sink may announce there what it is about to put up, and put it
+        up now: a later process finds it then, whenever this one dies. Raises as `append`."""
+        return
+
 
 class CanEdit(ABC):
     """On a reply channel: a message that was sent can be replaced."""

@@ -217,10 +217,12 @@ class StreamPreview(Preview):
                 if pause is None:
                     raise
                 await self._clock.sleep(min(max(error.retry_after, pause), _LONGEST_PAUSE))
-        if sink.message is not None and sink.message != self._message:
+        while sink.message is not None and sink.message != self._message:
             self._message = sink.message
             if isinstance(self._reply, CanEdit):
                 await self._remember(sink.message)
+                async with asyncio.timeout(_CALL_TIMEOUT):
+                    await sink.stored()
 
 
 @asynccontextmanager
