@@ -34,9 +34,9 @@ NEW = (WEBHOOK, ONE_TO_ONE, GROUP, DELIVER, CREATE_AND_DELIVER)
 SHOWING = (*NEW, CREATE, UPDATE, STREAMING)
 """Calls that show or change one."""
 
-QPS = 40
-"""Calls a second that one app may make of one API, as the field reports:
-https://github.com/DingTalk-Real-AI/dingtalk-openclaw-connector/issues/461"""
+QPS = 20
+"""Calls a second that an app of a company without a contract may make of one call:
+https://open.dingtalk.com/document/development/how-to-process-api-throttling-on-the-dingtalk-server; others report 40."""
 
 _TOO_OFTEN = "Forbidden.AccessDenied.QpsLimitForAppkeyAndApi"
 _ON_THE_WAY = 0.1
