@@ -74,9 +74,17 @@ class Files:
             await self._session.close()
             self._session = None
 
-    async def get(self, url: str, *, most_bytes: int, accepts: Callable[[str], bool] = bool) -> bytes:
+    async def get(
+        self,
+        url: str,
+        *,
+        most_bytes: int,
+        accepts: Callable[[str], bool] = bool,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
         """The content of `url`. `accepts` judges the media type of the answer (by default there must be one): some
-        platforms show a login page with status 200 to those who may not have the file.
+        platforms show a login page with status 200 to those who may not have the file. `headers` go with this request
+        besides those that go with every one: credentials that change.
 
         Raises FileTooLarge, FileRefused (not an address to fetch from, or not accepted), FileUnavailable.
         """
@@ -84,7 +92,9 @@ class Files:
             raise FileUnavailable("files cannot be fetched while the account is not signed in")
         try:
             async with asyncio.timeout(_WHOLE):
-                return await self._follow(self._session, _parsed(url), most_bytes, accepts)
+                return await self._follow(
+                    self._session, _parsed(url), most_bytes, accepts, {**self._headers, **(headers or {})}
+                )
         except aiohttp.ClientConnectorDNSError as error:
             if isinstance(error.os_error, _PrivateAddress):
                 raise FileRefused(f"the host {error.host!r} leads into a private network") from error
@@ -93,11 +103,16 @@ class Files:
             raise FileUnavailable(f"a file could not be fetched: {type(error).__name__}") from error
 
     async def _follow(
-        self, session: aiohttp.ClientSession, url: URL, most_bytes: int, accepts: Callable[[str], bool]
+        self,
+        session: aiohttp.ClientSession,
+        url: URL,
+        most_bytes: int,
+        accepts: Callable[[str], bool],
+        headers: Mapping[str, str],
     ) -> bytes:
         for _ in range(_REDIRECTS + 1):
             self._check(url)
-            async with session.get(url, headers=self._headers, proxy=self._proxy, allow_redirects=False) as response:
+            async with session.get(url, headers=headers, proxy=self._proxy, allow_redirects=False) as response:
                 if response.status in (301, 302, 303, 307, 308):
                     url = url.join(_parsed(response.headers.get("Location", "")))
                     continue

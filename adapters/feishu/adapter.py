@@ -1,0 +1,218 @@
+"""The adapter: sign in, receive by a connection of our own or by HTTP, answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+from aiohttp import web
+
+from adapters.feishu.address import Address
+from adapters.feishu.api import FeishuApi
+from adapters.feishu.chats import Chats
+from adapters.feishu.config import Config
+from adapters.feishu.diagnosis import diagnose
+from adapters.feishu.errors import CredentialsRefused, FeishuError, sign_in_error
+from adapters.feishu.files import fetch
+from adapters.feishu.history import missed
+from adapters.feishu.identity import Identity
+from adapters.feishu.link import Link
+from adapters.feishu.reception import Reception
+from adapters.feishu.reply import RICHEST, reply_to
+from adapters.feishu.sdk import load_decrypt
+from adapters.feishu.signature import Signatures
+from adapters.feishu.text import text_in
+from adapters.feishu.verdict import REFUSED, Verdict
+from adapters.feishu.webhook import Webhook
+from core.adapter import (
+    Adapter,
+    AdapterSpec,
+    CatchesUp,
+    Diagnoses,
+    FetchesFiles,
+    Heard,
+    Inbox,
+    Place,
+    ReplyChannel,
+    ServesHttp,
+)
+from core.clock import Clock, SystemClock
+from core.errors import AuthenticationError, ConnectionLost, DeliveryError, FileUnavailable
+from core.fetching import Files
+from core.messages import AccountId, Attachment, InboundMessage, ReplyAddress
+
+log = structlog.get_logger(__name__)
+
+_NO_BOT = 11205
+"""https://open.feishu.cn/document/ukTMukTMukTM/ugjM14COyUjL4ITN"""
+
+
+class FeishuAdapter(Adapter, CatchesUp, FetchesFiles, Diagnoses):
+    """What both ways of receiving have in common."""
+
+    def __init__(self, account: AccountId, config: Config, *, clock: Clock | None = None) -> None:
+        self._account = account
+        self._config = config
+        self._clock = clock or SystemClock()
+        secret = config.app_secret.get_secret_value()
+        self._api = FeishuApi(config.app_id, secret, url=config.api_url, proxy=config.proxy, clock=self._clock)
+        self._chats = Chats(self._api, self._clock)
+        self._bot: Mapping[str, Any] = {}
+        self._files: Files | None = None
+        self._reception: Reception | None = None
+        self._gaps = 0
+
+    async def __aenter__(self) -> Self:
+        self._gaps = 0
+        async with AsyncExitStack() as stack:
+            await self._api.open()
+            stack.push_async_callback(self._api.close)
+            await self._api.sign_in()
+            self._bot = await self._ask_who()
+            # A file's address is made here, so no host but the API's is asked for one.
+            files = Files(hosts=(), api_url=self._config.api_url, proxy=self._api.proxy)
+            self._files = await stack.enter_async_context(files)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+        self._files = None
+
+    async def _ask_who(self) -> Mapping[str, Any]:
+        """The bot, by the only API that knows: https://open.feishu.cn/document/ukTMukTMukTM/uAjMxEjLwITMx4CMyETM"""
+        try:
+            bot = (await self._api.call("GET", "/open-apis/bot/v3/info")).get("bot")
+        except FeishuError as error:
+            if error.code == _NO_BOT:
+                raise AuthenticationError(
+                    f"accounts.{self._account}: the app is no bot; add the feature Bot in the developer console, then "
+                    "create a version and publish it"
+                ) from None
+            raise ConnectionLost(f"Feishu: {error}") from None
+        except CredentialsRefused as error:
+            raise sign_in_error(error) from None
+        except DeliveryError as error:
+            raise ConnectionLost(f"Feishu: {error}") from None
+        if not isinstance(bot, Mapping) or not text_in(bot, "open_id"):
+            raise ConnectionLost(
+                f"accounts.{self._account}.api_url: {self._config.api_url!r} does not answer as Feishu does"
+            )
+        return bot
+
+    async def run(self, inbox: Inbox) -> None:
+        identity = Identity(
+            open_id=text_in(self._bot, "open_id"), name=text_in(self._bot, "app_name"), app_id=self._config.app_id
+        )
+        everything = self._config.access.channels == "always"
+        reception = Reception(self._account, identity, self._api, self._clock, inbox, everything=everything)
+        async with reception:
+            self._reception = reception
+            refused = asyncio.create_task(self._api.refused.wait())
+            receiving = asyncio.create_task(self._receive(reception))
+            try:
+                await asyncio.wait({refused, receiving}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self._reception = None
+                for task in (refused, receiving):
+                    task.cancel()
+                await asyncio.wait({refused, receiving})
+            if not receiving.cancelled():
+                receiving.result()
+            raise AuthenticationError("Feishu refuses the app; its secret was replaced, or it was switched off")
+
+    async def _receive(self, reception: Reception) -> None:
+        raise NotImplementedError
+
+    def reply(self, address: ReplyAddress) -> ReplyChannel:
+        return reply_to(self._chats, Address.load(address))
+
+    # Gaps
+
+    def gaps(self) -> int:
+        return self._gaps
+
+    async def missed(self, since: datetime, places: Sequence[Place]) -> AsyncGenerator[InboundMessage, None]:
+        if self._reception is None:
+            raise ConnectionLost("the account is not receiving")
+        async with aclosing(missed(self._api, self._reception, since, places)) as messages:
+            async for message in messages:
+                yield message
+
+    # Files
+
+    async def fetch(self, attachment: Attachment, *, most_bytes: int) -> bytes:
+        if self._files is None:
+            raise FileUnavailable("files cannot be fetched while the account is not signed in")
+        return await fetch(attachment, self._files, self._api, url=self._config.api_url, most_bytes=most_bytes)
+
+    # What is missing
+
+    async def diagnose(self) -> Sequence[str]:
+        return await diagnose(self._api, self._config, self._bot)
+
+
+class SocketAdapter(FeishuAdapter, Heard):
+    """Receives over a long connection."""
+
+    def __init__(self, account: AccountId, config: Config, *, clock: Clock | None = None) -> None:
+        super().__init__(account, config, clock=clock)
+        self.deaf_after = timedelta(seconds=35)  # pongs come every 20 s
+        self._link: Link | None = None
+        self._heard: datetime | None = None
+
+    async def __aenter__(self) -> Self:
+        self._heard = None
+        return await super().__aenter__()
+
+    def last_heard(self) -> datetime | None:
+        if self._link is not None and self._link.heard is not None:
+            self._heard = self._link.heard
+        return self._heard
+
+    async def _receive(self, reception: Reception) -> None:
+        async with Link(self._api, self._config, self._clock, reception.take) as link:
+            self._link = link
+            self._gaps += 1
+            try:
+                reason = await asyncio.shield(link.over)
+            finally:
+                self.last_heard()
+                self._link = None
+        raise ConnectionLost(f"the long connection is over: {reason}")
+
+
+class WebhookAdapter(FeishuAdapter, ServesHttp):
+    """Receives events by HTTP. Requests get 503 while it does not run: Feishu sends them again."""
+
+    def routes(self) -> Iterable[web.AbstractRouteDef]:
+        key = self._config.encrypt_key.get_secret_value()
+        if not key:
+            return []  # nothing could be verified
+        token = self._config.verification_token.get_secret_value()
+        webhook = Webhook(Signatures(key, self._clock), load_decrypt(key), token, self._take)
+        return [web.post(f"/webhooks/{self._account}", webhook.serve)]
+
+    async def _take(self, payload: Mapping[str, Any]) -> Verdict:
+        reception = self._reception
+        return REFUSED if reception is None else await reception.take(payload)
+
+    async def _receive(self, reception: Reception) -> None:
+        del reception
+        self._gaps += 1
+        await asyncio.get_running_loop().create_future()  # until cancelled: requests come to us
+
+
+def create(account: AccountId, config: Config) -> FeishuAdapter:
+    """The adapter for the configured way of receiving."""
+    return SocketAdapter(account, config) if config.mode == "websocket" else WebhookAdapter(account, config)
+
+
+SPEC = AdapterSpec("feishu", Config, create, reply=RICHEST)

@@ -1,0 +1,16 @@
+"""Who the bot is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What `bot/v3/info` tells (https://open.feishu.cn/document/ukTMukTMukTM/uAjMxEjLwITMx4CMyETM)."""
+
+    open_id: str
+    """The bot as a member: what people mention. Ids of this kind are the app's own: another app sees other ones."""
+    name: str = ""
+    app_id: str = ""
+    """The bot as an author: histories name apps by it."""

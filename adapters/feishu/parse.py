@@ -1,0 +1,155 @@
+"""Feishu's events as messages. Nothing here asks anybody anything.
+
+`im.message.receive_v1`: https://open.feishu.cn/document/uAjLw4CM/ukTMukTMukTM/reference/im-v1/message/events/receive
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from adapters.feishu.address import Address
+from adapters.feishu.identity import Identity
+from adapters.feishu.text import Mention, content_of, mentions_in, part_in, readable, text_in
+from core.messages import (
+    AccountId,
+    ChannelId,
+    EventId,
+    InboundMessage,
+    MessageId,
+    Quoted,
+    Sender,
+    ThreadId,
+    UserId,
+)
+
+RECEIVED = "im.message.receive_v1"
+FORWARDED = "merge_forward"
+"""The kind of a message that holds others."""
+
+_DIRECT, _GROUP = "p2p", "group"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LONGEST_QUOTE = 4_000
+"""Characters."""
+
+
+def parse_message(payload: Any, *, account: AccountId, identity: Identity) -> InboundMessage | None:
+    """The message in an event; None for whatever nobody wrote to the bot. Never raises.
+
+    Both ids are the message's own: Feishu says to recognise repetitions by it, since one message may come with several
+    ids of events.
+    """
+    event = part_in(payload, "event")
+    message = part_in(event, "message")
+    if kind_of(payload) != RECEIVED:
+        return None
+    user = text_in(part_in(part_in(event, "sender"), "sender_id"), "open_id")
+    if text_in(part_in(event, "sender"), "sender_type") not in ("user", "") or not user or user == identity.open_id:
+        return None  # `bot`: an app, perhaps this one
+    id, chat, place = (text_in(message, key) for key in ("message_id", "chat_id", "chat_type"))
+    sent_at = _time(message.get("create_time"))
+    if not id or not chat or sent_at is None or place not in (_DIRECT, _GROUP):
+        return None  # an unknown kind of place is no direct chat
+    content = content_of(text_in(message, "message_type"), message.get("content"), id)
+    if content is None:
+        return None
+    mentions = mentions_in(message)
+    own = _own(mentions, identity)
+    thread = text_in(message, "thread_id")
+    address = Address(
+        message_id=id,
+        chat_id=chat,
+        thread_id=thread,
+        direct=place == _DIRECT,
+        user=user,
+        sent_at_ms=round((sent_at - _EPOCH) / timedelta(milliseconds=1)),
+    )
+    return InboundMessage(
+        id=MessageId(id),
+        event=EventId(id),
+        account=account,
+        sender=Sender(id=UserId(user)),
+        channel=ChannelId(chat),
+        thread=ThreadId(thread) if thread else None,
+        is_direct=place == _DIRECT,
+        mentions_bot=bool(own),
+        text=readable(content.text, mentions, own),
+        attachments=tuple(content.attachments),
+        sent_at=sent_at,
+        reply_to=address.dump(),
+    )
+
+
+def kind_of(payload: Any) -> str:
+    """What happened: events of version 2.0 have it in their header."""
+    return text_in(part_in(payload, "header"), "event_type")
+
+
+def quoted_by(payload: Any) -> str:
+    """The id of the message that is replied to, or of the forwarded ones themselves; empty where there is none."""
+    message = part_in(part_in(payload, "event"), "message")
+    forwarded = text_in(message, "message_type") == FORWARDED
+    return text_in(message, "message_id" if forwarded else "parent_id")
+
+
+def event_of(item: Mapping[str, Any], chat_type: str) -> dict[str, Any]:
+    """A message of a history as the event that told of it:
+    https://open.feishu.cn/document/uAjLw4CM/ukTMukTMukTM/reference/im-v1/message/list"""
+    sender = part_in(item, "sender")
+    message = {**item, "message_type": item.get("msg_type"), "chat_type": chat_type}
+    return {
+        "schema": "2.0",
+        "header": {"event_type": RECEIVED},
+        "event": {
+            "sender": {
+                "sender_id": {"open_id": sender.get("id")},
+                "sender_type": sender.get("sender_type"),
+            },
+            "message": {**message, "content": part_in(item, "body").get("content")},
+        },
+    }
+
+
+def quote_of(items: list[Mapping[str, Any]], identity: Identity) -> Quoted | None:
+    """A message of a history as data with its author, and with those in it if it holds others."""
+    root, *children = items or [{}]
+    if text_in(root, "msg_type") == FORWARDED:
+        lines = [f"{_author(child, identity)}: {_said(child, identity)}" for child in children]
+        author, text = "several people, forwarded", "\n".join(lines)
+    else:
+        author, text = _author(root, identity), _said(root, identity)
+    return Quoted(author=author, text=text[:_LONGEST_QUOTE]) if text.strip() else None
+
+
+def _said(item: Mapping[str, Any], identity: Identity) -> str:
+    if item.get("deleted") is True:
+        return ""
+    content = content_of(text_in(item, "msg_type"), part_in(item, "body").get("content"), text_in(item, "message_id"))
+    if content is None:
+        return ""
+    mentions = mentions_in(item)
+    files = " ".join(f"[{file.name}]" for file in content.attachments)
+    return f"{readable(content.text, mentions, _own(mentions, identity))} {files}".strip()
+
+
+def _author(item: Mapping[str, Any], identity: Identity) -> str:
+    """Histories have ids alone; names of people need a permission that little else does."""
+    id = text_in(part_in(item, "sender"), "id")
+    if id in (identity.app_id, identity.open_id) and id:
+        return identity.name or id
+    return id or "somebody"
+
+
+def _own(mentions: Mapping[str, Mention], identity: Identity) -> frozenset[str]:
+    """The placeholders of the bot itself. `@all` is nobody."""
+    ids = {identity.open_id, identity.app_id} - {""}
+    return frozenset(key for key, mention in mentions.items() if mention.id in ids)
+
+
+def _time(value: Any) -> datetime | None:
+    """Milliseconds since 1970, which Feishu writes as text."""
+    digits = str(value) if isinstance(value, str | int) else ""
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 14):
+        return None
+    return _EPOCH + timedelta(milliseconds=int(digits))

@@ -1,0 +1,112 @@
+"""What Feishu delivers, whichever way it comes: into the inbox, then acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+from weakref import WeakValueDictionary
+
+import structlog
+
+from adapters.feishu.api import FeishuApi
+from adapters.feishu.identity import Identity
+from adapters.feishu.parse import RECEIVED, kind_of, parse_message, quoted_by
+from adapters.feishu.quotes import Quotes
+from adapters.feishu.verdict import REFUSED, TAKEN, Verdict
+from core.adapter import Inbox, Receipt
+from core.clock import Clock
+from core.errors import StorageUnavailable
+from core.messages import AccountId, InboundMessage
+
+log = structlog.get_logger(__name__)
+
+_QUOTE = 1.0
+"""Seconds that a message may wait for the one it replies to."""
+_QUOTES = 1.5
+"""The same for all that came before it in its chat; Feishu wants its acknowledgement within 3 s."""
+_REMEMBERED = 5_000
+
+_CALLBACKS = frozenset(("card.action.trigger", "url.preview.get", "profile.view.get"))
+"""Events that somebody waits for: https://open.feishu.cn/document/uAjLw4CM/ukTMukTMukTM/event-subscription-guide/callback-subscription/callback-overview"""
+
+
+class Reception:
+    """One sign-in's. Enter it to take events, leave it to end what it began."""
+
+    def __init__(
+        self, account: AccountId, identity: Identity, api: FeishuApi, clock: Clock, inbox: Inbox, *, everything: bool
+    ) -> None:
+        """`everything`: messages are answered that do not mention the bot."""
+        self._account = account
+        self._identity = identity
+        self._clock = clock
+        self._inbox = inbox
+        self._everything = everything
+        self._quotes = Quotes(api, identity, clock)
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._shown: OrderedDict[tuple[str, str], None] = OrderedDict()
+        """Topics whose root a person's conversation has: every message in a topic replies to its root."""
+
+    async def __aenter__(self) -> Self:
+        await self._quotes.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._quotes.__aexit__(kind, error, trace)
+
+    async def take(self, payload: Mapping[str, Any]) -> Verdict:
+        """Deal with an event. What is not stored is not acknowledged: Feishu sends it again after 15 s."""
+        kind = kind_of(payload)
+        try:
+            if kind == RECEIVED:
+                return await self._message(payload)
+            log.debug("an event that nothing is done about", account=self._account, kind=kind)
+        except StorageUnavailable as error:
+            log.warning("an event was not taken in", account=self._account, error=str(error))
+            return REFUSED
+        except Exception:
+            log.exception("an event could not be dealt with", account=self._account, kind=kind)
+        return Verdict(acknowledged=True, body={}) if kind in _CALLBACKS else TAKEN
+
+    def parse(self, payload: Mapping[str, Any]) -> InboundMessage | None:
+        """The message in `payload`, without what it replies to."""
+        return parse_message(payload, account=self._account, identity=self._identity)
+
+    async def complete(self, message: InboundMessage, payload: Mapping[str, Any], *, within: float) -> InboundMessage:
+        """`message` of `payload` with the one that it replies to, if that can be had `within` so many seconds."""
+        quoted = quoted_by(payload)
+        asked = message.is_direct or message.mentions_bot or self._everything
+        if not quoted or not asked or within <= 0 or _topic(message) in self._shown:
+            return message
+        return replace(message, quoted=await self._quotes.of(quoted, within=within))
+
+    async def _message(self, payload: Mapping[str, Any]) -> Verdict:
+        came = self._clock.monotonic()
+        message = self.parse(payload)
+        if message is None:
+            return TAKEN
+        async with self._turn(message.channel):  # the messages of a chat go on in the order in which they came
+            left = _QUOTES - (self._clock.monotonic() - came)
+            message = await self.complete(message, payload, within=min(_QUOTE, left))
+        receipt = await self._inbox(message)
+        if receipt is Receipt.ACCEPTED and message.quoted is not None and message.thread is not None:
+            self._shown[_topic(message)] = None
+            if len(self._shown) > _REMEMBERED:
+                self._shown.popitem(last=False)
+        return REFUSED if receipt in (Receipt.OVERLOADED, Receipt.CLOSED) else TAKEN
+
+    def _turn(self, chat: str) -> asyncio.Lock:
+        lock = self._turns.get(chat)
+        if lock is None:
+            lock = self._turns[chat] = asyncio.Lock()
+        return lock
+
+
+def _topic(message: InboundMessage) -> tuple[str, str]:
+    return str(message.thread or ""), str(message.sender.id)
