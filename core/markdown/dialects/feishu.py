@@ -1,9 +1,10 @@
-"""Markdown of Feishu's and Lark's cards, JSON 2.0.
+"""Markdown of Feishu's and Lark's cards, JSON 2.0, and of the simpler messages where a card cannot be.
 
 Sources: https://open.feishu.cn/document/uAjLw4CM/ukzMukzMukzM/feishu-cards/card-json-v2-components/content-components/rich-text
 (what is rendered; special characters are written as HTML entities), 30 KB a card and error 230025 of
 https://open.feishu.cn/document/server-docs/im-v1/message/create, error 11310 for too many tables: four or more fail in the
-field (https://github.com/larksuite/openclaw-lark, card-error.ts).
+field (https://github.com/larksuite/openclaw-lark, card-error.ts). The `md` of a `post` has no tables, a `text` has HTML
+tags and no entities: https://open.feishu.cn/document/server-docs/im-v1/message-content-description/create_json.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from dataclasses import replace
 from core.adapter import TextLimits
 from core.markdown.chatwriter import ChatWriter
 from core.markdown.dialect import Dialect
+from core.markdown.dialects.plain import PlainWriter
 from core.markdown.mentions import defuse
 from core.markdown.tables import without_table
 from core.markdown.tree import Block, Blocks, Inlines, Item, List, Quote, Table
 from core.markdown.writer import Writer
 
-_MOST_TABLES = 3
-
 _SPECIAL = re.compile(r"[*`~<>\[\]\\$|&]|(?<![^\W_])_|_(?![^\W_])|:(?=[A-Za-z_]+:)")
 _LINE_START = re.compile(r"(?:#{1,6}(?=\s|$)|[-+=])|(\d{1,9})([.)])(?=\s|$)")
 _TAGS = re.compile(r"<(?=\s*/?\s*(?:at|person)\b)", re.IGNORECASE)
+_ANY_TAGS = re.compile(r"<(?=\s*/?\s*[a-z])", re.IGNORECASE)
 
 
 def _entity(match: re.Match[str]) -> str:
@@ -35,9 +36,10 @@ class FeishuWriter(ChatWriter):
     """Three tables at most, and none inside another block; the others become code."""
 
     strict_marks = True
+    most_tables = 3
 
     def document(self, blocks: Blocks) -> str:
-        return defuse(super().document(_with_few_tables(blocks)), _TAGS)
+        return defuse(super().document(_with_few_tables(blocks, self.most_tables)), _TAGS)
 
     def rule(self) -> str:
         return "---"
@@ -77,17 +79,30 @@ class FeishuWriter(ChatWriter):
         return "\n"
 
 
+class PostWriter(FeishuWriter):
+    """All tables become code."""
+
+    most_tables = 0
+
+
+class TextWriter(PlainWriter):
+    """Plain text in which no tag means anything."""
+
+    def document(self, blocks: Blocks) -> str:
+        return defuse(super().document(blocks), _ANY_TAGS)
+
+
 def _paren(target: str) -> str:
     return target.replace("(", "%28").replace(")", "%29")
 
 
-def _with_few_tables(blocks: Blocks) -> Blocks:
+def _with_few_tables(blocks: Blocks, most: int) -> Blocks:
     result: list[Block] = []
     tables = 0
     for block in blocks:
         if isinstance(block, Table):
             tables += 1
-            result.extend((block,) if tables <= _MOST_TABLES else without_table(block))
+            result.extend((block,) if tables <= most else without_table(block))
         else:
             result.extend(_without_tables(block))
     return tuple(result)
@@ -120,3 +135,11 @@ FEISHU = Dialect(
     write=FeishuWriter().document,
 )
 """The content of one markdown element. 30 KB hold the whole card; the rest is for its frame."""
+
+FEISHU_POST = Dialect(name="Feishu post", limits=FEISHU.limits, write=PostWriter().document)
+"""The `md` of a rich text message, 30 KB in all."""
+
+FEISHU_TEXT = Dialect(
+    name="Feishu text", limits=TextLimits(max_length=140_000, count=_json_bytes), write=TextWriter().document
+)
+"""A text message, 150 KB in all."""

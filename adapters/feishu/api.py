@@ -1,0 +1,277 @@
+"""Feishu's HTTP API over one session of our own: token, typed errors, and the pauses that Feishu asks for.
+
+Limits: https://open.feishu.cn/document/server-docs/api-call-guide/frequency-control (each API 50 times a second and 1,000
+times a minute; HTTP 429, for old APIs 400, with code 99991400 and `x-ogw-ratelimit-reset`),
+https://open.feishu.cn/document/server-docs/im-v1/message/create (5 messages a second to each person, and to each group
+from all its bots together; code 230020). The SDK is not used for calls: it opens a new TLS context for each one and
+fetches its token with a blocking request (https://github.com/larksuite/oapi-sdk-python).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+from adapters.feishu.errors import (
+    CLOSED_APP,
+    DOUBTFUL,
+    GONE,
+    LATER,
+    LIMITED_APP,
+    LIMITED_CHAT,
+    NO_SUCH_API,
+    STALE_TOKEN,
+    WRONG_APP,
+    CredentialsRefused,
+    FeishuError,
+    Gone,
+    sign_in_error,
+)
+from adapters.feishu.token import Token
+from core.backoff import retry_after
+from core.clock import Clock
+from core.errors import ConnectionLost, DeliveryError, DeliveryUnavailable, DeliveryUncertain, RateLimited
+from core.proxy import proxy_for
+
+CALL_TIMEOUT = 15.0
+"""Seconds for one call; with the wait for a slot it stays below what the core allows for a send."""
+
+_TOKEN_PATH = "/open-apis/auth/v3/tenant_access_token/internal"  # noqa: S105 - where it is fetched
+_SLOT = 0.2
+"""Seconds between two new messages in one chat."""
+_LONGEST_WAIT = 8.0
+"""Seconds to wait for a slot; beyond that the caller is told to come back later."""
+_CHAT_PAUSE = 1.0
+"""Seconds, where Feishu says wait and not how long."""
+_REMEMBERED = 5_000
+
+_ID = re.compile(r"/(?!v\d+(?:/|$))(?=[^/]*[A-Z\d])[^/]+")
+"""A part of a path that names a thing, not a kind of things."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: Mapping[str, Any]
+    """Empty where it was no JSON object."""
+
+    @property
+    def code(self) -> int | None:
+        code = self.data.get("code")
+        return code if isinstance(code, int) else None
+
+
+class FeishuApi:
+    """Open it first; calls raise DeliveryUnavailable before. A later `open` begins anew."""
+
+    def __init__(self, app_id: str, app_secret: str, *, url: str, proxy: str | None, clock: Clock) -> None:
+        self.app_id = app_id
+        self._app_secret = app_secret
+        self._url = url.rstrip("/")
+        self._proxy = proxy
+        self._clock = clock
+        self._session: aiohttp.ClientSession | None = None
+        self._token = Token(self._fetch_token, clock)
+        self._pauses: OrderedDict[str, float] = OrderedDict()
+        self._slots: OrderedDict[str, float] = OrderedDict()
+        self.refused = asyncio.Event()
+        """Set by the first call that says that the app's credentials are wrong, or the app is closed."""
+
+    async def open(self) -> None:
+        """Open what is used until `close`."""
+        connector = aiohttp.TCPConnector(limit=64, keepalive_timeout=15.0)  # shorter than servers keep an idle one
+        timeout = aiohttp.ClientTimeout(total=CALL_TIMEOUT, sock_connect=5.0)
+        jar = aiohttp.DummyCookieJar()
+        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=jar)
+        self._token.drop()
+        self.refused.clear()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        session, self._session = self._session, None
+        await self._token.close()
+        if session is not None:
+            await session.close()
+
+    @property
+    def proxy(self) -> str | None:
+        """The proxy that these connections take."""
+        proxy = proxy_for(URL(self._url), self._proxy)
+        return None if proxy is None else str(proxy)
+
+    @property
+    def host(self) -> str:
+        """Where the API is."""
+        return URL(self._url).host or ""
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The shared HTTP session. Raises DeliveryUnavailable while the account is not signed in."""
+        if self._session is None:
+            raise DeliveryUnavailable("the account is not signed in at the moment")
+        return self._session
+
+    async def sign_in(self) -> None:
+        """Prove the credentials. Raises AuthenticationError or ConnectionLost."""
+        self._token.drop()
+        try:
+            await self._token.get()
+        except CredentialsRefused as error:
+            raise sign_in_error(error) from None
+        except DeliveryError as error:
+            raise ConnectionLost(str(error)) from None
+
+    async def token(self) -> str:
+        """A token that is good, for requests that `call` is not made for. Raises as `call`."""
+        return await self._token.get()
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        form: Callable[[], aiohttp.FormData] | None = None,
+        pace: str = "",
+    ) -> Mapping[str, Any]:
+        """Call an API; returns the whole JSON answer. `path` begins with /open-apis/. `pace` is the chat that a new
+        message goes to; `form` makes a body of files, anew for each attempt.
+
+        Raises RateLimited, Gone, DeliveryUnavailable, DeliveryUncertain, CredentialsRefused or FeishuError.
+        """
+        api = f"{method} {_ID.sub('/:id', path)}"
+        place = pace or f"{method} {path}"
+        self._check_pause(api, place)
+        if pace:
+            await self._await_slot(api, pace)
+        token = await self._token.get()
+        self._check_pause(api, place)  # Feishu may have asked for one meanwhile
+        answer = await self._request(api, method, path, token, params=params, body=body, form=form)
+        if answer.code in STALE_TOKEN:  # it took no effect
+            self._token.drop(token)
+            token = await self._token.get()
+            answer = await self._request(api, method, path, token, params=params, body=body, form=form)
+        if answer.code == 0 and answer.status < 400:
+            return answer.data
+        raise self._explained(api, place, answer)
+
+    async def _fetch_token(self) -> tuple[str, float]:
+        """Raises as `call`."""
+        api = f"POST {_TOKEN_PATH}"
+        body = {"app_id": self.app_id, "app_secret": self._app_secret}
+        answer = await self._request(api, "POST", _TOKEN_PATH, "", body=body)
+        token, lasts = answer.data.get("tenant_access_token"), answer.data.get("expire")
+        if answer.code in WRONG_APP:
+            self.refused.set()
+            raise CredentialsRefused(api, answer.code, "there is no such app, or its secret is another one")
+        if answer.code == 0 and isinstance(token, str) and token:
+            return token, float(lasts) if isinstance(lasts, int | float) else 0.0
+        error = self._explained(api, api, answer)
+        if isinstance(error, CredentialsRefused | RateLimited):
+            raise error
+        raise DeliveryUnavailable(str(error))  # no message was on its way
+
+    async def _request(
+        self,
+        api: str,
+        method: str,
+        path: str,
+        token: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        form: Callable[[], aiohttp.FormData] | None = None,
+    ) -> _Answer:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        data: bytes | aiohttp.FormData | None = form() if form is not None else None
+        if body is not None:
+            # As it is, not in \u escapes: what Feishu counts is the length of the body.
+            data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+            headers["Content-Type"] = "application/json; charset=utf-8"
+        url = URL(self._url + path, encoded="%" in path)
+        try:
+            async with self.session.request(
+                method, url, params=params, data=data, headers=headers, proxy=self.proxy, allow_redirects=False
+            ) as response:
+                answered = await response.read()
+                return _Answer(response.status, response.headers, _json_object(answered))
+        except aiohttp.ClientConnectorError as error:
+            raise DeliveryUnavailable(f"{api}: no connection to {self.host} ({type(error).__name__})") from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise DeliveryUncertain(f"{api}: no answer from {self.host} ({type(error).__name__})") from None
+        except RuntimeError as error:  # the session is closed meanwhile
+            raise DeliveryUncertain(f"{api}: the account signs out ({error})") from None
+
+    def _check_pause(self, api: str, place: str) -> None:
+        now = self._clock.monotonic()
+        wait = max(self._pauses.get(api, now), self._pauses.get(place, now)) - now
+        if wait > 0:
+            raise RateLimited(f"{api}: Feishu asked to wait", retry_after=wait)
+
+    def _pause(self, api: str, limited: str, seconds: float) -> RateLimited:
+        self._pauses[limited] = self._clock.monotonic() + seconds
+        self._pauses.move_to_end(limited)
+        if len(self._pauses) > _REMEMBERED:
+            self._pauses.popitem(last=False)
+        return RateLimited(f"{api}: Feishu asks to wait", retry_after=seconds)
+
+    async def _await_slot(self, api: str, chat: str) -> None:
+        now = self._clock.monotonic()
+        at = max(now, self._slots.get(chat, now))
+        if at - now > _LONGEST_WAIT:
+            raise RateLimited(f"{api}: many messages wait for chat {chat!r}", retry_after=at - now)
+        self._slots[chat] = at + _SLOT
+        self._slots.move_to_end(chat)
+        if len(self._slots) > _REMEMBERED:
+            self._slots.popitem(last=False)
+        if at > now:
+            await self._clock.sleep(at - now)
+
+    def _explained(self, api: str, place: str, answer: _Answer) -> DeliveryError:
+        """What an answer that is no success means."""
+        code, detail = answer.code, str(answer.data.get("msg", ""))[:300]
+        if answer.status == 429 or code == LIMITED_APP:
+            return self._pause(api, api, self._reset_after(answer.headers))
+        if code is None and answer.status == NO_SUCH_API:
+            return FeishuError(api, NO_SUCH_API, "there is no such API")
+        if code is None:
+            # An error page of whatever stands in between: below 500 it passed nothing on.
+            kind = DeliveryUnavailable if 300 <= answer.status < 500 else DeliveryUncertain
+            return kind(f"{api}: status {answer.status} without JSON")
+        if code in LIMITED_CHAT:
+            return self._pause(api, place, _CHAT_PAUSE)
+        if code in CLOSED_APP:
+            self.refused.set()
+            return CredentialsRefused(api, code, CLOSED_APP[code])
+        if code in GONE:
+            return Gone(api, code, detail)
+        if code in LATER or code in STALE_TOKEN:
+            return DeliveryUnavailable(f"{api}: {code} {detail}")
+        if code in DOUBTFUL or answer.status >= 500:
+            return DeliveryUncertain(f"{api}: {code} {detail}")
+        return FeishuError(api, code, detail)
+
+    def _reset_after(self, headers: Mapping[str, str]) -> float:
+        told = headers.get("x-ogw-ratelimit-reset", "")
+        seconds = float(told) if told.isdecimal() else retry_after(headers, self._clock)
+        return max(seconds or _CHAT_PAUSE, 0.1)
+
+
+def _json_object(body: bytes) -> Mapping[str, Any]:
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return data if isinstance(data, dict) else {}

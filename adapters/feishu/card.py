@@ -1,0 +1,163 @@
+"""Cards that change while they are shown: entities of CardKit, and cards that are replaced as a whole where the app may
+not use that.
+
+https://open.feishu.cn/document/uAjLw4CM/ukzMukzMukzM/feishu-cards/streaming-updates-openapi-overview: 10 operations a
+second on one card, each with a `sequence` that is greater than that of the one before, whoever did that; here it comes
+from the time since the card was created, so that it rises in a later process too. A streaming card takes new text for
+10 minutes, and can be written anew as a whole at any time, which ends the streaming.
+https://open.feishu.cn/document/server-docs/im-v1/message-card/patch: 5 changes of a message a second, for 14 days. It does
+not reach a card that shows an entity.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import structlog
+
+from adapters.feishu.address import Shown
+from adapters.feishu.api import FeishuApi
+from adapters.feishu.content import ELEMENT, card, simpler
+from adapters.feishu.errors import NO_SCOPE, NO_SUCH_API, SEQUENCE, UNSHOWABLE, FeishuError
+from core.clock import Clock
+from core.markdown.dialects.feishu import FEISHU
+
+log = structlog.get_logger(__name__)
+
+STREAM_LASTS = 540.0
+"""Seconds for which a card streams; Feishu ends it after 600, and some updates before that are said to get lost."""
+_OPERATION = 0.11
+"""Seconds between two operations on one card."""
+_PATCH = 0.22
+"""Seconds between two changes of one message."""
+_TICK_MS = 50
+"""Milliseconds for each number of the sequence: operations are further apart, and an int32 lasts for three years."""
+_JUMP = 100_000
+_KEPT = 5_000
+
+
+@dataclass(slots=True)
+class Card:
+    """A message of ours that may change, and what this process did with it."""
+
+    shown: Shown
+    rendered: str = ""
+    """Its text, in Feishu's dialect, as far as it is known."""
+    streaming: bool = False
+
+
+@dataclass(slots=True)
+class _Turns:
+    """What was done to one card, or message, by this process."""
+
+    sequence: int = 0
+    """Of the last operation."""
+    free_at: float = 0.0
+    """When the next one may come."""
+
+
+class Cards:
+    """Makes and changes the cards of one account."""
+
+    def __init__(self, api: FeishuApi, clock: Clock) -> None:
+        self._api = api
+        self._clock = clock
+        self._has_entities = True
+        """The app has the scope cardkit:card:write, and its server knows CardKit."""
+        self._turns: OrderedDict[str, _Turns] = OrderedDict()
+
+    async def make(self, rendered: str, text: str, uuid: str) -> Card:
+        """A card that streams, not sent yet; `uuid` is what it is to be sent with."""
+        if self._has_entities:
+            created = self._now_ms()
+            body = {"type": "card_json", "data": card(rendered, text, streaming=True)}
+            try:
+                data = await self._api.call("POST", "/open-apis/cardkit/v1/cards", body=body)
+                id = str((data.get("data") or {}).get("card_id") or "")
+            except FeishuError as error:
+                if error.code in UNSHOWABLE:
+                    raise
+                self._has_entities, id = error.code not in (NO_SCOPE, NO_SUCH_API), ""
+                log.warning("a card cannot stream; it is written anew all the time", error=str(error))
+            if id:
+                return Card(Shown(card=id, created=created, uuid=uuid), rendered, streaming=True)
+        return Card(Shown(uuid=uuid))
+
+    async def grow(self, shown: Card, rendered: str, text: str) -> None:
+        """Show more of an answer that is being written. Raises as `FeishuApi.call`."""
+        if rendered == shown.rendered:
+            return
+        if shown.streaming and self._now_ms() - shown.shown.created > STREAM_LASTS * 1000:
+            shown.streaming = False
+        if shown.streaming:
+            try:
+                await self._operate(shown, f"/elements/{ELEMENT}/content", {"content": rendered})
+            except FeishuError as error:
+                if error.code in UNSHOWABLE:
+                    raise
+                log.info("a card does not stream any more; it is written anew from here on", error=str(error))
+                shown.streaming = False
+            else:
+                shown.rendered = rendered
+                return
+        await self.write(shown, text, rendered)
+
+    async def write(self, shown: Card, text: str, rendered: str | None = None) -> None:
+        """Let it show `text` (CommonMark; `rendered` is that in Feishu's dialect) and nothing else; it does not stream
+        any more. Raises as `FeishuApi.call`."""
+        rendered = FEISHU.render(text) if rendered is None else rendered
+        shown.rendered, shown.streaming = "", False  # whatever comes of it
+        if shown.shown.kind:
+            body = {"msg_type": shown.shown.kind, "content": simpler(shown.shown.kind, text)}
+            await self._change(shown, "PUT", body)
+        elif shown.shown.card:
+            await self._operate(shown, "", {"card": {"type": "card_json", "data": card(rendered, text)}})
+        else:
+            await self._change(shown, "PATCH", {"content": card(rendered, text)})
+        shown.rendered = rendered
+
+    async def _operate(self, shown: Card, what: str, body: Mapping[str, Any]) -> None:
+        entity = shown.shown.card
+        path = f"/open-apis/cardkit/v1/cards/{quote(entity, safe='')}{what}"
+        for jump in (_JUMP, 0):
+            turns = await self._turn(entity, _OPERATION)
+            elapsed = max(0, self._now_ms() - shown.shown.created)
+            turns.sequence = max(turns.sequence, elapsed // _TICK_MS) + 1
+            numbered = {**body, "sequence": turns.sequence, "uuid": f"{entity}-{turns.sequence}"}
+            try:
+                await self._api.call("PUT", path, body=numbered)
+            except FeishuError as error:
+                if error.code != SEQUENCE or not jump:
+                    raise
+                turns.sequence += jump  # the clock was set back, or somebody jumped before
+            else:
+                return
+
+    async def _change(self, shown: Card, method: str, body: Mapping[str, Any]) -> None:
+        await self._turn(shown.shown.message, _PATCH)
+        await self._api.call(method, message_path(shown.shown.message), body=body)
+
+    async def _turn(self, id: str, between: float) -> _Turns:
+        """Wait until the card or message may be changed again."""
+        turns = self._turns.setdefault(id, _Turns())
+        self._turns.move_to_end(id)
+        if len(self._turns) > _KEPT:
+            self._turns.popitem(last=False)
+        now = self._clock.monotonic()
+        at = max(now, turns.free_at)
+        turns.free_at = at + between
+        if at > now:
+            await self._clock.sleep(at - now)
+        return turns
+
+    def _now_ms(self) -> int:
+        return int(self._clock.now().timestamp() * 1000)
+
+
+def message_path(message: str) -> str:
+    """The path of a message."""
+    return f"/open-apis/im/v1/messages/{quote(message, safe='')}"

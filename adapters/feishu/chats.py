@@ -1,0 +1,4 @@
+class Chats:
+    def __init__(self, api, clock):
+        self.api = api
+        self.clock = clock

@@ -1,0 +1,125 @@
+"""The sign that an answer is being written: the reaction `Typing` on the question, as long as there is no answer.
+
+https://open.feishu.cn/document/server-docs/im-v1/message-reaction/create, …/delete, …/list. It stays until somebody
+takes it away; one that a process left behind when it died goes with the answer that the next process gives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import structlog
+
+from adapters.feishu.address import Address
+from adapters.feishu.api import FeishuApi
+from adapters.feishu.errors import NO_SCOPE, WRONG_REACTION, FeishuError
+from core.clock import Clock
+from core.errors import DeliveryError
+
+log = structlog.get_logger(__name__)
+
+EMOJI = "Typing"
+_TIMEOUT = 5.0
+"""Seconds that an answer waits at most for its sign to be taken away."""
+_LAPSED = 60.0
+"""Seconds without a further call for it, after which nobody will answer: the core repeats it every 5."""
+_KEPT = 5_000
+
+
+@dataclass(slots=True)
+class _Sign:
+    putting: asyncio.Task[str]
+    """Puts it up and knows its id."""
+    wanted: float
+    """When it was last asked for."""
+
+
+class Signs:
+    """Of all questions of one account."""
+
+    def __init__(self, api: FeishuApi, clock: Clock) -> None:
+        self._api = api
+        self._clock = clock
+        self._able = True
+        self._signs: OrderedDict[str, _Sign | None] = OrderedDict()
+        """By question; None once there is an answer, or nothing of a sign is left."""
+
+    async def put(self, address: Address) -> None:
+        """Put it up once."""
+        question, now = address.message_id, self._clock.monotonic()
+        if not self._able or not question:
+            return
+        if question in self._signs:
+            if (sign := self._signs[question]) is not None:
+                sign.wanted = now
+            return
+        putting = asyncio.create_task(self._put(question))
+        self._remember(question, _Sign(putting, now))
+        try:
+            await asyncio.shield(putting)
+        except DeliveryError:
+            self._signs.pop(question, None)
+            raise
+        finally:
+            # Whoever gives up on it leaves it with the id known, or not at all.
+            await asyncio.wait([putting], timeout=_TIMEOUT)
+            putting.cancel()
+        await self._take_lapsed(now)
+
+    async def take_away(self, address: Address, *, earlier: bool) -> None:
+        """There is an answer. `earlier`: the question is older than this process, whose predecessor may have put one
+        up. Raises nothing: no answer fails for its sign."""
+        question = address.message_id
+        known = question in self._signs
+        sign = self._signs.get(question)
+        if not question or (sign is None and (known or not earlier)):
+            return
+        self._remember(question, None)
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                if sign is not None:
+                    await self._take(question, await asyncio.shield(sign.putting))
+                else:
+                    await self._take_left_behind(question)
+        except (DeliveryError, TimeoutError) as error:
+            log.debug("a typing sign could not be taken away", error=str(error))
+        except asyncio.CancelledError:
+            if sign is None or not sign.putting.cancelled():
+                raise
+
+    async def _put(self, question: str) -> str:
+        path = f"/open-apis/im/v1/messages/{quote(question, safe='')}/reactions"
+        try:
+            data = await self._api.call("POST", path, body={"reaction_type": {"emoji_type": EMOJI}})
+        except FeishuError as error:
+            self._able = error.code not in (NO_SCOPE, WRONG_REACTION)
+            raise
+        return str((data.get("data") or {}).get("reaction_id") or "")
+
+    async def _take(self, question: str, reaction: str) -> None:
+        path = f"/open-apis/im/v1/messages/{quote(question, safe='')}/reactions/{quote(reaction, safe='')}"
+        await self._api.call("DELETE", path)
+
+    async def _take_left_behind(self, question: str) -> None:
+        path = f"/open-apis/im/v1/messages/{quote(question, safe='')}/reactions"
+        data = await self._api.call("GET", path, params={"reaction_type": EMOJI, "page_size": "50"})
+        for item in (data.get("data") or {}).get("items") or ():
+            operator = item.get("operator") or {}
+            if operator.get("operator_type") == "app" and operator.get("operator_id") == self._api.app_id:
+                await self._take(question, str(item.get("reaction_id")))
+
+    async def _take_lapsed(self, now: float) -> None:
+        """The oldest sign, if its question ended without an answer."""
+        for question, sign in self._signs.items():
+            if sign is not None:
+                if now - sign.wanted > _LAPSED:
+                    await self.take_away(Address(message_id=question, chat_id=""), earlier=False)
+                return
+
+    def _remember(self, question: str, sign: _Sign | None) -> None:
+        self._signs[question] = sign
+        if len(self._signs) > _KEPT:
+            self._signs.popitem(last=False)
