@@ -238,6 +238,16 @@ class SimulatedFeishu(SimulatedPlatform):
         message.mentions = [("@_user_1", f"app {app.name}")]
         self.delivered(message, app)
 
+    def person_forwards(self, texts: Sequence[str], *, user: str = "ann", account: str = "bot") -> Delivery:
+        """Somebody forwards what others wrote elsewhere, as one message; what it says has to be read."""
+        app = self.state.app(account)
+        bundle = self.state.post(
+            self.state.direct(user, app), "merge_forward", {"content": "Merged and Forwarded Message"}, user=user
+        )
+        elsewhere = self.state.group("elsewhere")
+        bundle.forwarded = [self.state.post(elsewhere, "text", {"text": text}, user="bob") for text in texts]
+        return self.delivered(bundle, app)
+
     def person_recalls(self, delivery: Delivery) -> None:
         """Somebody takes back what they wrote."""
         self.state.messages[delivery.message].recalled = True

@@ -90,7 +90,10 @@ class FeishuHistory:
         return found
 
     async def _get(self, call: Call) -> dict[str, Any]:
-        return {"items": [message_of(self.state, call).as_item(call.app)]}
+        """The message; of a forwarded bundle what it holds, too."""
+        message = message_of(self.state, call)
+        inner = [{**each.as_item(call.app), "upper_message_id": message.id} for each in message.forwarded]
+        return {"items": [message.as_item(call.app), *inner]}
 
     async def _resource(self, call: Call) -> web.Response:
         message, key = message_of(self.state, call), call.path["key"]

@@ -29,7 +29,7 @@ from tests.simulators.feishu_content import (
     size_in_request,
 )
 from tests.simulators.feishu_history import message_of, open_to
-from tests.simulators.feishu_rest import Api, Call, text_of
+from tests.simulators.feishu_rest import Api, Call, number_of, page_of, text_of
 from tests.simulators.feishu_state import (
     FeishuApp,
     FeishuCard,
@@ -74,6 +74,7 @@ class FeishuMessages:
             Api("im.v1.message.patch", "PATCH", one, "update", self._patch),
             Api("im.v1.message.delete", "DELETE", one, "recall", self._delete),
             Api("im.v1.message_reaction.create", "POST", f"{one}/reactions", "react", self._react),
+            Api("im.v1.message_reaction.list", "GET", f"{one}/reactions", "reactions", self._reactions),
             Api("im.v1.message_reaction.delete", "DELETE", f"{one}/reactions/{{id}}", "react", self._unreact),
             Api("im.v1.image.create", "POST", "/im/v1/images", "upload", self._image),
             Api("im.v1.file.create", "POST", "/im/v1/files", "upload", self._file),
@@ -260,6 +261,16 @@ class FeishuMessages:
         id = self.state.new_id("ZC")
         message.reactions[id] = (call.app, emoji)
         return self._reaction(call.app, id, emoji)
+
+    async def _reactions(self, call: Call) -> dict[str, Any]:
+        message = message_of(self.state, call)
+        size = number_of(call, "page_size", default=20, least=1, most=50, code=231001)
+        wanted = call.query.get("reaction_type")
+        found = [
+            self._reaction(app, id, emoji) for id, (app, emoji) in message.reactions.items() if wanted in (None, emoji)
+        ]
+        page, more = page_of(found, call, size)
+        return {"items": page, **more}
 
     async def _unreact(self, call: Call) -> dict[str, Any]:
         message = message_of(self.state, call)

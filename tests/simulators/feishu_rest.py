@@ -30,6 +30,7 @@ SCOPES_WANTED = {
     "update": ("im:message", "im:message:send_as_bot", "im:message:update"),
     "recall": ("im:message", "im:message:recall", "im:message:send_as_bot"),
     "read": ("im:message", "im:message:readonly", "im:message.history:readonly"),
+    "reactions": ("im:message:readonly", "im:message.reactions:read"),
     "react": ("im:message", "im:message.reactions:write_only"),
     "card": ("cardkit:card:write",),
     "chats": ("im:chat", "im:chat:readonly", "im:chat:read"),

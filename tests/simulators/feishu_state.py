@@ -118,6 +118,8 @@ class FeishuMessage:
     recalled: bool = False
     patches: deque[float] = field(default_factory=lambda: deque(maxlen=20))
     reactions: dict[str, tuple[FeishuApp, str]] = field(default_factory=dict)
+    forwarded: list[FeishuMessage] = field(default_factory=list)
+    """The messages that a forwarded bundle holds."""
 
     @property
     def sender(self) -> str:
