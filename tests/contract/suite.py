@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,9 @@ from gateway.supervisor import AccountState
 from tests.contract.platform import Delivery, Feature, File, SimulatedPlatform
 from tests.contract.world import World, holds, missing, once, until
 from tests.simulators.openai_server import Fault, OpenAIServer
+
+DROPS_FOR = float(os.environ.get("CHATGPT_MS_DROPS_FOR", "10"))
+"""Seconds."""
 
 Check = TypeVar("Check", bound=Callable[..., Any])
 
@@ -569,12 +573,12 @@ class AdapterContract:
 
     @pytest.mark.slow
     @needs(Feature.HISTORY, Feature.LINK)
-    async def test_drops_every_two_seconds_for_half_a_minute_lose_and_double_nothing(self, world: World) -> None:
+    async def test_drops_every_two_seconds_lose_and_double_nothing(self, world: World) -> None:
         async with world.gateway() as gateway:
             await world.fence(gateway)
             asked: dict[str, Delivery] = {}
             drops = 0
-            for number in range(120):
+            for number in range(int(4 * DROPS_FOR)):
                 text = f"message {number}."
                 asked[text] = await world.platform.person_writes(text, user=f"user{number % 20}")
                 if number % 8 == 7:
@@ -588,7 +592,7 @@ class AdapterContract:
             shown = [once(f"answer to: {text}", world.texts(delivery)) for text, delivery in asked.items()]
             lost, doubled = counts.count(0), sum(count > 1 for count in counts) + shown.count(False)
             print(f"\n{drops} drops, {len(asked)} messages: {lost} lost, {doubled} doubled, {gateway.health()}")
-            assert drops >= 15
+            assert drops >= int(DROPS_FOR / 2) >= 5
             assert (lost, doubled) == (0, 0)
 
     @pytest.mark.slow

@@ -1,7 +1,7 @@
 """The gateway as a process on a simulated Slack: kill -9 in the middle of streams, a connection that drops every two
 seconds, and how soon an answer begins to be seen. Each prints a line of figures.
 
-CHATGPT_MS_KILLS (20) and CHATGPT_MS_DROPS_FOR (30 seconds) say how much.
+CHATGPT_MS_KILLS (20) and CHATGPT_MS_DROPS_FOR (10 seconds) say how much.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.simulators.slack import SimulatedSlack
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 KILLS = int(os.environ.get("CHATGPT_MS_KILLS", "20"))
-DROPS_FOR = float(os.environ.get("CHATGPT_MS_DROPS_FOR", "30"))
+DROPS_FOR = float(os.environ.get("CHATGPT_MS_DROPS_FOR", "10"))
 LONG = 30_000
 """Characters: more than one message holds."""
 
