@@ -1,4 +1,185 @@
+"""What all replies of one account share: messages put up, changed and taken away."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+import structlog
+
+from adapters.feishu.address import Address, Shown, load_shown
+from adapters.feishu.api import FeishuApi
+from adapters.feishu.card import Card, Cards, message_path
+from adapters.feishu.content import CARD, PLACEHOLDER, card, entity, file_content, forms
+from adapters.feishu.errors import NO_REPLY, UNSHOWABLE, FeishuError, Gone
+from adapters.feishu.signs import Signs
+from core.adapter import OutboundFile
+from core.clock import Clock
+from core.errors import DeliveryUncertain, TargetGone
+from core.messages import MessageId
+
+log = structlog.get_logger(__name__)
+
+_KEPT = 5_000
+_PICTURES = ("image/bmp", "image/gif", "image/jpeg", "image/png", "image/webp")
+_MOST_PICTURE = 10_000_000
+"""Bytes of what is shown as a picture; more of it is a file, of 30 MB at most."""
+_FILE_TYPES = {"pdf": "pdf", "doc": "doc", "docx": "doc", "xls": "xls", "xlsx": "xls", "ppt": "ppt", "pptx": "ppt"}
+
+
 class Chats:
-    def __init__(self, api, clock):
+    """Lives as long as its adapter, across sign-ins. Text is CommonMark, one part of an answer."""
+
+    def __init__(self, api: FeishuApi, clock: Clock) -> None:
         self.api = api
         self.clock = clock
+        self.cards = Cards(api, clock)
+        self.growing = 0
+        """Answers that are being shown while they are written; they share the calls that an app may make."""
+        self._signs = Signs(api, clock)
+        self._born_ms = int(clock.now().timestamp() * 1000)
+        self._answers: OrderedDict[str, list[Card]] = OrderedDict()
+
+    async def send(self, address: Address, text: str, uuid: str) -> Shown:
+        """A new message, as rich as it can be there."""
+        refusal: FeishuError | None = None
+        for kind, content in forms(text):
+            try:
+                shown = await self.post(address, kind, content, uuid)
+            except FeishuError as error:
+                if error.code not in UNSHOWABLE:
+                    raise
+                log.warning(
+                    "Feishu refuses an answer in this form; a simpler one is tried", kind=kind, error=str(error)
+                )
+                refusal = error
+            else:
+                await self.answered(address)
+                return shown
+        assert refusal is not None
+        raise refusal
+
+    async def post(self, address: Address, kind: str, content: str, uuid: str) -> Shown:
+        """A new message with this content: a reply to the question in groups and topics, else just in the chat.
+
+        Within an hour a second one with the same `uuid` is refused or answered with the first one's id, the documents
+        do not say which; a refusal names no message.
+        """
+        try:
+            data = await self._reply_or_create(address, {"msg_type": kind, "content": content, "uuid": uuid})
+        except FeishuError as error:
+            if not error.repeated:
+                raise
+            return Shown()
+        message = data.get("message_id")
+        if not isinstance(message, str) or not message:
+            raise DeliveryUncertain("Feishu gave no message_id for a new message")
+        kind = str(data.get("msg_type") or kind)
+        return Shown(message, kind="" if kind == CARD else kind)
+
+    async def put_up(self, address: Address, made: Card) -> None:
+        """Send a card that was made, or let Feishu say that it was sent before."""
+        content = entity(made.shown.card) if made.shown.card else card(PLACEHOLDER, PLACEHOLDER)
+        shown = await self.post(address, CARD, content, made.shown.uuid)
+        if not (shown.message or made.shown.card):
+            raise TargetGone("a message was sent before, and Feishu does not say which one it is")
+        made.shown.message, made.shown.uuid = shown.message, ""
+
+    async def replace(self, address: Address, message: MessageId, text: str) -> None:
+        """Let `text` be the answer that `message` begins; what a broken one left after it is taken away.
+
+        Raises TargetGone where it cannot be; nothing of it is left then.
+        """
+        answer = self._answers.get(message) or [Card(shown) for shown in load_shown(message)]
+        self._remember(message, answer)
+        while len(answer) > 1:
+            await self.take_away(address, answer[-1])
+            answer.pop()
+        first = answer[0]
+        try:
+            if first.shown.uuid:
+                await self._settle(address, first)
+            await self.cards.write(first, text)
+        except FeishuError as error:
+            log.warning("an answer cannot be changed; it is sent anew", error=str(error))
+            await self.take_away(address, first)
+            raise TargetGone(str(error)) from None
+        await self.answered(address)
+
+    async def take_away(self, address: Address, unwanted: Card) -> None:
+        """Recall a message; one that may have been put up is looked for first."""
+        try:
+            if unwanted.shown.uuid:
+                await self._settle(address, unwanted)
+            if unwanted.shown.message:
+                await self.api.call("DELETE", message_path(unwanted.shown.message))
+            elif unwanted.shown.card:
+                await self.cards.write(unwanted, PLACEHOLDER)
+        except TargetGone:
+            return
+        except FeishuError as error:
+            log.warning("a part of an earlier answer cannot be taken away", error=str(error))
+
+    async def typing(self, address: Address) -> None:
+        """Show that an answer is being written."""
+        await self._signs.put(address)
+
+    async def answered(self, address: Address) -> None:
+        """There is something to read."""
+        await self._signs.take_away(address, earlier=address.sent_at_ms < self._born_ms)
+
+    async def attach(self, address: Address, file: OutboundFile, uuid: str) -> Shown:
+        """Upload a file and send it.
+
+        https://open.feishu.cn/document/server-docs/im-v1/image/create, …/im-v1/file/create
+        """
+        if file.media_type in _PICTURES and len(file.content) <= _MOST_PICTURE:
+            kind, name, fields = "image", "image_key", {"image_type": "message"}
+        else:
+            ending = file.name.rpartition(".")[2].lower()
+            kind, name = "file", "file_key"
+            fields = {"file_type": _FILE_TYPES.get(ending, "stream"), "file_name": file.name}
+
+        def form() -> aiohttp.FormData:
+            data = aiohttp.FormData(fields, quote_fields=False)  # names of files may be Chinese
+            data.add_field(kind, file.content, filename=file.name, content_type=file.media_type)
+            return data
+
+        uploaded = await self.api.call("POST", f"/open-apis/im/v1/{kind}s", form=form)
+        key = str((uploaded.get("data") or {}).get(name) or "")
+        return await self.post(address, kind, file_content(name, key), uuid)
+
+    async def _settle(self, address: Address, doubtful: Card) -> None:
+        """A card may have been sent: send it again, which Feishu does once."""
+        try:
+            await self.put_up(address, doubtful)
+        except FeishuError as error:
+            if not doubtful.shown.card:
+                raise
+            log.info("a card was sent before, or never can be", error=str(error))
+            doubtful.shown.uuid = ""  # an entity is changed without its message
+
+    async def _reply_or_create(self, address: Address, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        if address.message_id and (address.thread_id or not address.direct):
+            reply = {**body, "reply_in_thread": True} if address.thread_id else body
+            try:
+                return await self._new(address, f"{message_path(address.message_id)}/reply", reply)
+            except (Gone, FeishuError) as error:
+                if error.code not in NO_REPLY:
+                    raise
+                log.info("a question cannot be replied to; the answer goes to its chat", error=str(error))
+        create = {**body, "receive_id": address.chat_id}
+        return await self._new(address, "/open-apis/im/v1/messages", create, receive_id_type="chat_id")
+
+    async def _new(self, address: Address, path: str, body: Mapping[str, Any], **params: str) -> Mapping[str, Any]:
+        answer = await self.api.call("POST", path, params=params, body=body, pace=address.chat_id)
+        data = answer.get("data")
+        return data if isinstance(data, Mapping) else {}
+
+    def _remember(self, message: MessageId, answer: list[Card]) -> None:
+        self._answers[message] = answer
+        self._answers.move_to_end(message)
+        if len(self._answers) > _KEPT:
+            self._answers.popitem(last=False)

@@ -130,6 +130,7 @@ class GrowingAnswer(StreamSink, AbstractAsyncContextManager[StreamSink]):
                 self._ended = index + 1
             else:
                 await self._chats.cards.grow(card, rendered, text)
+            await self._chats.answered(self._address)
 
     async def _put_up(self, index: int, rendered: str, text: str) -> bool:
         """The next card, if it is announced; else it is now, and goes up once that is stored."""
@@ -139,8 +140,6 @@ class GrowingAnswer(StreamSink, AbstractAsyncContextManager[StreamSink]):
         await self._chats.put_up(self._address, self._announced)
         self._cards.append(self._announced)
         self._announced = None
-        if index == 0:
-            await self._chats.answered(self._address)
         return True
 
     # The end
@@ -150,6 +149,8 @@ class GrowingAnswer(StreamSink, AbstractAsyncContextManager[StreamSink]):
         parts, clock = self._preview.finish(), self._chats.clock
         if len(parts) > len(self._cards) + (self._announced is not None):
             raise DeliveryUnavailable("more parts than were announced; they are sent as messages of their own")
+        if not parts:
+            raise DeliveryUnavailable("nothing of the answer can be seen; it is sent as it was written")
         until = clock.monotonic() + _PATIENCE
         while True:
             try:
