@@ -18,6 +18,7 @@ from adapters.feishu.identity import Identity
 from core.adapter import AnyAdapterSpec
 from core.messages import AccountId, Attachment, InboundMessage
 from tests.contract.platform import Delivery, Feature, File, SimulatedPlatform, Visible
+from tests.simulators.feishu_app import FeishuAppInfo
 from tests.simulators.feishu_cardkit import FeishuCardKit
 from tests.simulators.feishu_content import notifies
 from tests.simulators.feishu_delivery import CALLBACK, MESSAGE, FeishuDelivery
@@ -69,8 +70,8 @@ class SimulatedFeishu(SimulatedPlatform):
         self.state = FeishuState()
         self.delivery = FeishuDelivery(self.state)
         self.api = FeishuApi(self.state)
-        for part in (FeishuMessages(self.state), FeishuHistory(self.state), FeishuCardKit(self.state)):
-            self.api.apis += part.apis()
+        for part in (FeishuAppInfo, FeishuMessages, FeishuHistory, FeishuCardKit):
+            self.api.apis += part(self.state).apis()
         self.mode: Literal["websocket", "webhook"] = mode
         self.topics = topics
         self.url = ""
@@ -152,7 +153,7 @@ class SimulatedFeishu(SimulatedPlatform):
         files: Sequence[File] = (),
         age: timedelta = timedelta(0),
     ) -> Delivery:
-        """A file is a message of its own; pictures and videos may be in one with text."""
+        """A file is a message of its own; beside a text there are videos and pictures, whatever else `files` says."""
         app, room = self.state.app(account), self.room(user, channel, direct, account)
         mention = mention and not direct
         type, content = self._written(f"@_user_1 {text}".strip() if mention else text, files)
@@ -185,18 +186,20 @@ class SimulatedFeishu(SimulatedPlatform):
         )
 
     def _written(self, text: str, files: Sequence[File]) -> tuple[str, dict[str, Any]]:
-        elements = [self._attached(file) for file in files]
-        match elements:
+        match files:
             case []:
                 return "text", {"text": text}
-            case [element] if not text:
-                type = element.pop("tag")
+            case [file] if not text:
+                element = self._attached(file)
+                type = str(element.pop("tag"))
                 return {"img": "image"}.get(type, type), element
-            case _ if all(element["tag"] in ("img", "media") for element in elements):
-                lines = [[{"tag": "text", "text": text, "style": []}], *([element] for element in elements)]
-                return "post", {"title": "", "content": lines}
             case _:
-                raise ValueError("Feishu sends such a file as a message of its own")
+                shown = [
+                    file if file.media_type.startswith("video/") else replace(file, media_type="image/png")
+                    for file in files
+                ]
+                lines = [[{"tag": "text", "text": text, "style": []}], *([self._attached(file)] for file in shown)]
+                return "post", {"title": "", "content": lines}
 
     def _attached(self, file: File) -> dict[str, Any]:
         kind = file.media_type.partition("/")[0]

@@ -212,6 +212,8 @@ class FeishuMessages:
         content = text_of(call, "content", code=230001)
         if message.type != "interactive" or message.card is None:
             raise Refused(230001, "This message is NOT a card.", mistake=True)
+        if message.card.id in self.state.cards:
+            raise Refused(230001, "a card entity is changed through CardKit", mistake=True)
         if not _fits(message.patches, SENDS_PER_SECOND):
             raise Refused(230020, "This operation triggers the frequency limit.", mistake=True)
         if size_in_request(content) > MOST_RICH:

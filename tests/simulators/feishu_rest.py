@@ -35,6 +35,7 @@ SCOPES_WANTED = {
     "card": ("cardkit:card:write",),
     "chats": ("im:chat", "im:chat:readonly", "im:chat:read"),
     "upload": ("im:resource", "im:resource:upload"),
+    "itself": ("application:application:self_manage",),
     "nothing": (),
 }
 
@@ -87,10 +88,7 @@ class FeishuApi:
     def __init__(self, state: FeishuState) -> None:
         self.state = state
         self.faults: list[Fault] = []
-        self.apis: list[Api] = [
-            Api("application.v6.scope.list", "GET", "/application/v6/scopes", "nothing", self._scopes),
-            Api("bot.v3.info", "GET", "/bot/v3/info", "nothing", self._bot),
-        ]
+        self.apis: list[Api] = []
         self.per_minute = PER_MINUTE
         self._calls: defaultdict[tuple[str, str], deque[float]] = defaultdict(deque)
         self._paused: dict[tuple[str, str], float] = {}
@@ -218,26 +216,6 @@ class FeishuApi:
     async def _unknown(self, request: web.Request) -> web.Response:
         self.state.complain(f"{request.method} {request.path} is no API that is known here")
         return web.Response(status=404, text="404 page not found")
-
-    # What every bot asks for
-
-    async def _bot(self, call: Call) -> web.Response:
-        bot = {
-            "activate_status": 2,
-            "app_name": call.app.name,
-            "avatar_url": "https://s1-imfile.feishucdn.com/static-resource/v1/simulated",
-            "ip_white_list": [],
-            "open_id": call.app.open_id,
-        }
-        return web.json_response({"code": 0, "msg": "ok", "bot": bot})
-
-    async def _scopes(self, call: Call) -> dict[str, Any]:
-        known = {scope for scopes in SCOPES_WANTED.values() for scope in scopes} | call.app.scopes
-        return {
-            "scopes": [
-                {"scope_name": scope, "grant_status": 1 if scope in call.app.scopes else 2} for scope in sorted(known)
-            ]
-        }
 
 
 async def _json(request: web.Request) -> dict[str, Any]:

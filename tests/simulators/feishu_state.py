@@ -19,6 +19,7 @@ TENANT = "736588c9260f175e"
 STREAMING_LASTS = 600.0
 """Seconds after which a card leaves the streaming mode by itself."""
 SCOPES = (
+    "application:application:self_manage",
     "cardkit:card:write",
     "im:chat:readonly",
     "im:message.group_at_msg.include_bot:readonly",
@@ -48,6 +49,10 @@ class FeishuApp:
     url: str = ""
     """The request address, for events over HTTP."""
     scopes: set[str] = field(default_factory=lambda: set(SCOPES))
+    events: set[str] = field(default_factory=lambda: {"im.message.receive_v1"})
+    """What the published version subscribes to."""
+    published: bool = True
+    activate_status: int = 2
     tokens: dict[str, float] = field(default_factory=dict)
     """Each tenant_access_token with the time until which it is valid."""
 

@@ -221,6 +221,22 @@ async def test_wrong_credentials_and_missing_scopes_have_their_codes(feishu: Sim
     assert (wrong["status"], wrong["code"], wrong["msg"]) == (200, 10014, "app id not exists")
 
 
+async def test_an_app_sees_what_it_lacks(feishu: SimulatedFeishu, caller: Caller) -> None:
+    app = feishu.state.app("bot")
+    app.scopes -= {"cardkit:card:write"}
+    scopes = (await caller.call("GET", "/application/v6/scopes"))["data"]["scopes"]
+    assert [each["scope_name"] for each in scopes if each["grant_status"] == 1] == sorted(app.scopes)
+    seen = (await caller.call("GET", "/application/v6/applications/me?lang=zh_cn"))["data"]["app"]
+    path = f"/application/v6/applications/{app.id}/app_versions/{seen['online_version_id']}?lang=zh_cn"
+    assert (await caller.call("GET", path))["data"]["app_version"]["events"] == ["im.message.receive_v1"]
+    app.published = False
+    assert (
+        "online_version_id"
+        not in (await caller.call("GET", "/application/v6/applications/me?lang=zh_cn"))["data"]["app"]
+    )
+    assert feishu.complaints() == []
+
+
 async def test_the_same_uuid_sends_once(feishu: SimulatedFeishu, caller: Caller) -> None:
     ids = {(await caller.send(room(feishu), "once", uuid="u1"))["data"]["message_id"] for _ in range(3)}
     assert len(ids) == len(feishu.visible(room(feishu))) == 1
@@ -364,6 +380,22 @@ async def test_a_card_is_changed_in_parts(feishu: SimulatedFeishu, caller: Calle
     assert (await caller.call("POST", path, actions=json.dumps(actions), sequence=1))["code"] == 0
     assert [each["content"] for each in feishu.state.cards[card].data["body"]["elements"]] == ["changed", "second"]
     assert feishu.complaints() == []
+
+
+async def test_a_card_of_its_own_is_replaced_and_an_entity_is_not(feishu: SimulatedFeishu, caller: Caller) -> None:
+    def content(text: str) -> str:
+        elements = [{"tag": "markdown", "content": text}]
+        return json.dumps({"schema": "2.0", "config": {"update_multi": True}, "body": {"elements": elements}})
+
+    path = "/im/v1/messages?receive_id_type=chat_id"
+    body = {"receive_id": room(feishu), "msg_type": "interactive", "content": content("a")}
+    sent = (await caller.call("POST", path, **body))["data"]["message_id"]
+    assert (await caller.call("PATCH", f"/im/v1/messages/{sent}", content=content("b")))["code"] == 0
+    assert [each.text for each in feishu.visible(room(feishu))] == ["b"]
+    assert feishu.complaints() == []
+    body["content"] = json.dumps({"type": "card", "data": {"card_id": await caller.card()}})
+    sent = (await caller.call("POST", path, **body))["data"]["message_id"]
+    assert (await caller.call("PATCH", f"/im/v1/messages/{sent}", content=content("b")))["code"] == 230001
 
 
 async def test_a_message_is_edited_twenty_times(feishu: SimulatedFeishu, caller: Caller) -> None:
