@@ -1,0 +1,187 @@
+"""DingTalk's HTTP API: one session, one access token for all who wait, typed errors, and the pauses it asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+import structlog
+from yarl import URL
+
+from adapters.dingtalk.failures import SHUT_OUT, CredentialsRefused, DingTalkError, TokenOver, refusal
+from core.clock import Clock
+from core.errors import DeliveryUnavailable, DeliveryUncertain, RateLimited
+from core.proxy import proxy_for
+
+log = structlog.get_logger(__name__)
+
+CALL_TIMEOUT = 12.0
+"""Seconds for one call. A call with a stale token is two, and a token: together they stay below the core's 30."""
+_CONNECT = 5.0
+_EARLY = 300.0
+"""Seconds before its end at which an access token is replaced: 7,200 are given, the clocks may differ."""
+_LONGEST_PAUSE = 30.0
+"""Seconds between two calls that a limit per second refuses again and again."""
+_ALL = "*"
+"""The pause that every call keeps."""
+
+TOKEN = "/v1.0/oauth2/accessToken"  # noqa: S105 - a path
+
+
+class _Pause:
+    """Until when a call may not be made, and how often in a row it was refused."""
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self.refusals = 0
+
+
+class DingTalkApi:
+    """Open it first; calls raise DeliveryUnavailable before.
+
+    Every call raises RateLimited, TargetGone, DeliveryUnavailable, DeliveryUncertain, CredentialsRefused or
+    DingTalkError. DingTalk names no pause when a limit is hit: one second, more if that was not enough
+    (https://open.dingtalk.com/document/development/how-to-process-api-throttling-on-the-dingtalk-server).
+    """
+
+    def __init__(self, client_id: str, client_secret: str, *, url: str, proxy: str | None, clock: Clock) -> None:
+        self._client_id = client_id
+        self._client_secret = client_secret
+        self._url = url
+        self._proxy = proxy
+        self._clock = clock
+        self._session: aiohttp.ClientSession | None = None
+        self._token = ""
+        self._token_until = 0.0
+        self._renewing = asyncio.Lock()
+        self._pauses: dict[str, _Pause] = {}
+        self.refused = asyncio.Event()
+        """Set when DingTalk no longer takes the app's credentials."""
+
+    async def open(self) -> None:
+        """Open what is used until `close`. No token of an earlier sign-in is used again."""
+        connector = aiohttp.TCPConnector(limit=64, keepalive_timeout=15.0)  # shorter than servers keep an idle one
+        timeout = aiohttp.ClientTimeout(total=CALL_TIMEOUT, sock_connect=_CONNECT)
+        self._session = aiohttp.ClientSession(
+            connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=True
+        )
+        self._token = ""
+        self._pauses.clear()
+        self.refused.clear()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        session, self._session, self._token = self._session, None, ""
+        if session is not None:
+            await session.close()
+
+    def proxy_of(self, url: URL) -> str | None:
+        """The proxy that a connection to `url` takes."""
+        proxy = proxy_for(url, self._proxy)
+        return None if proxy is None else str(proxy)
+
+    async def call(self, method: str, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A call with the access token. A token that turns out to be over is replaced once."""
+        try:
+            return await self._call(method, path, body, token=await self.token())
+        except TokenOver:
+            self._token = ""
+        return await self._call(method, path, body, token=await self.token())
+
+    async def token(self) -> str:
+        """The access token (https://open.dingtalk.com/document/development/obtain-the-access-token-of-an-internal-app)."""
+        async with self._renewing:
+            if self._token and self._clock.monotonic() < self._token_until:
+                return self._token
+            body = {"appKey": self._client_id, "appSecret": self._client_secret}
+            try:
+                data = await self._call("POST", TOKEN, body)
+            except CredentialsRefused:
+                self.refused.set()
+                raise
+            token, lasts = data.get("accessToken"), data.get("expireIn")
+            if not isinstance(token, str) or not token:
+                raise DingTalkError(TOKEN, "no accessToken in the answer")
+            seconds = float(lasts) if isinstance(lasts, int | float) else 0.0
+            self._token, self._token_until = token, self._clock.monotonic() + max(seconds - _EARLY, seconds / 2)
+            return token
+
+    async def ticket(self, subscriptions: list[dict[str, str]], agent: str) -> tuple[str, str]:
+        """Where to connect to for pushes, and the ticket for one connection within 90 s
+        (https://opensource.dingtalk.com/developerpedia/docs/learn/stream/protocol)."""
+        path = "/v1.0/gateway/connections/open"
+        body = {
+            "clientId": self._client_id,
+            "clientSecret": self._client_secret,
+            "subscriptions": subscriptions,
+            "ua": agent,
+        }
+        try:
+            data = await self._call("POST", path, body)
+        except CredentialsRefused:
+            self.refused.set()
+            raise
+        endpoint, ticket = data.get("endpoint"), data.get("ticket")
+        if not isinstance(endpoint, str) or not endpoint.startswith(("ws://", "wss://")) or not isinstance(ticket, str):
+            raise DingTalkError(path, "no endpoint in the answer")
+        return endpoint, ticket
+
+    async def _call(self, method: str, path: str, body: Mapping[str, Any], *, token: str = "") -> Mapping[str, Any]:
+        limit, now = f"{method} {path}", self._clock.monotonic()
+        until = max((self._pauses[each].until for each in (limit, _ALL) if each in self._pauses), default=now)
+        if until > now:
+            raise RateLimited(f"{path}: DingTalk asked to wait", retry_after=until - now)
+        headers = {"x-acs-dingtalk-access-token": token} if token else {}
+        try:
+            data = await self.request(method, URL(self._url + path), body, name=path, headers=headers)
+        except RateLimited as limited:
+            raise self._longer(limit, limited) from None
+        self._pauses.pop(limit, None)
+        return data
+
+    def _longer(self, limit: str, limited: RateLimited) -> RateLimited:
+        """A pause doubles while it is not enough. Each call has its own, but for that of the machine's address."""
+        pause = self._pauses.setdefault(_ALL if limited.retry_after >= SHUT_OUT else limit, _Pause())
+        seconds = max(limited.retry_after, min(limited.retry_after * 2.0**pause.refusals, _LONGEST_PAUSE))
+        pause.refusals = min(pause.refusals + 1, 10)
+        pause.until = self._clock.monotonic() + seconds
+        return RateLimited(str(limited), retry_after=seconds)
+
+    async def request(
+        self, method: str, url: URL, body: Mapping[str, Any], *, name: str, headers: Mapping[str, str] | None = None
+    ) -> Mapping[str, Any]:
+        """One exchange of JSON, without a token of its own; `name` is what errors call it."""
+        if self._session is None:
+            raise DeliveryUnavailable("the account is not signed in at the moment")
+        try:
+            async with self._session.request(
+                method,
+                url,
+                json=body,
+                headers={"Accept": "application/json", **(headers or {})},  # XML otherwise
+                proxy=self.proxy_of(url),
+                allow_redirects=False,
+            ) as response:
+                status, text = response.status, await response.read()
+        except aiohttp.ClientConnectorError as error:
+            raise DeliveryUnavailable(f"{name}: no connection to {url.host} ({type(error).__name__})") from None
+        except RuntimeError:  # the session was closed meanwhile
+            raise DeliveryUnavailable("the account is not signed in at the moment") from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise DeliveryUncertain(f"{name}: no answer from {url.host} ({type(error).__name__})") from None
+        data = _json(text)
+        if (refused := refusal(name, status, data)) is not None:
+            log.debug("DingTalk refuses", call=name, status=status, detail=getattr(refused, "detail", ""))
+            raise refused
+        assert isinstance(data, dict)
+        return data
+
+
+def _json(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:  # also of text that is no text
+        return None

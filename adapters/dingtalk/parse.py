@@ -1,0 +1,211 @@
+"""What DingTalk pushes to a robot, as messages. Nothing here asks anybody anything.
+
+https://open.dingtalk.com/document/development/robot-message-type. In a group only messages that mention the robot are
+pushed, with its own mention taken out. Quotes are not documented: their shape is that of captures
+(https://github.com/soimy/openclaw-channel-dingtalk, src/types.ts).
+"""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from adapters.dingtalk.address import Address
+from core.messages import (
+    AccountId,
+    Attachment,
+    ChannelId,
+    EventId,
+    InboundMessage,
+    MessageId,
+    Quoted,
+    Sender,
+    UserId,
+)
+
+Payload = Mapping[str, Any]
+
+_DIRECT, _GROUP = "1", "2"
+"""Kinds of conversation. There may be others one day: they are refused, not taken for direct."""
+_MOST_FILES = 20
+_MOST_MILLISECONDS = 10**14
+_ENCRYPTED = "$:"
+"""What DingTalk's encrypted ids begin with. Ids in a company begin with a letter or a digit."""
+
+
+def parse_message(payload: Any, *, account: AccountId) -> InboundMessage | None:
+    """The message in the data of a push to the robot; None for what nobody wrote, or what holds nothing to read.
+
+    Never raises. The same message that is pushed again has another `messageId` in the frame's headers and the same
+    `msgId` here: that one identifies it.
+    """
+    if not isinstance(payload, Mapping):
+        return None
+    id, conversation = _text(payload, "msgId"), _text(payload, "conversationId")
+    kind, sender, robot = (
+        _text(payload, "conversationType"),
+        _text(payload, "senderId"),
+        _text(payload, "chatbotUserId"),
+    )
+    staff = _text(payload, "senderStaffId")
+    sent_at = _time(payload.get("createAt"))
+    if not id or not conversation or kind not in (_DIRECT, _GROUP) or not (staff or sender) or sent_at is None:
+        return None
+    if robot and sender == robot:
+        return None
+    read = _read(payload)
+    if read is None:
+        return None
+    text, attachments = read
+    address = Address(
+        conversation=conversation,
+        direct=kind == _DIRECT,
+        staff=staff,
+        message=id,
+        robot=_text(payload, "robotCode"),
+        webhook=_text(payload, "sessionWebhook"),
+        until=_milliseconds(payload.get("sessionWebhookExpiredTime")) or 0,
+    )
+    return InboundMessage(
+        id=MessageId(id),
+        event=EventId(id),
+        account=account,
+        sender=Sender(id=_user_id(staff, sender), display_name=_text(payload, "senderNick")),
+        channel=ChannelId(conversation),
+        is_direct=kind == _DIRECT,
+        mentions_bot=payload.get("isInAtList") is True or _mentioned(payload, robot),
+        text=text.strip(),
+        quoted=_quoted(payload, sender, robot),
+        attachments=attachments,
+        sent_at=sent_at,
+        reply_to=address.dump(),
+    )
+
+
+def over_quota(payload: Any) -> bool:
+    """Whether DingTalk has withheld a message's content, since the company has used its pushes up."""
+    return isinstance(payload, Mapping) and str(payload.get("errorCode")) == "20001"
+
+
+def _read(payload: Payload) -> tuple[str, tuple[Attachment, ...]] | None:
+    """Text and files; None for kinds that hold neither."""
+    content = _mapping(payload, "content")
+    code = _text(payload, "robotCode")
+    match _text(payload, "msgtype"):
+        case "text":
+            return _text(_mapping(payload, "text"), "content"), ()
+        case "markdown":
+            return _text(content, "text"), ()
+        case "richText":
+            return _rich_text(content, _text(payload, "chatbotUserId")), _pictures(content, code)
+        case "picture":
+            return "", _files(_file(content, "picture.jpg", code))
+        case "audio":
+            return _text(content, "recognition"), _files(_file(content, "voice.amr", code))
+        case "video":
+            return "", _files(_file(content, f"video.{_text(content, 'videoType') or 'mp4'}", code))
+        case "file":
+            return "", _files(_file(content, _text(content, "fileName") or "file", code))
+    return None
+
+
+def _rich_text(content: Payload, robot: str) -> str:
+    """Its pieces, without the mention of the robot."""
+    parts = _mappings(content, "richText")
+    return "".join(_part(part) for part in parts if not robot or _text(part, "atUserId") != robot)
+
+
+def _part(part: Payload) -> str:
+    """`text`, or `content` in quotes; a mention of somebody by name."""
+    if _text(part, "type") == "at" or _text(part, "msgType") == "at":
+        name = _text(part, "atName") or _text(part, "content")
+        return f"@{name.removeprefix('@')} " if name else ""
+    return _text(part, "text") or (_text(part, "content") if _text(part, "msgType") in ("", "text") else "")
+
+
+def _pictures(content: Payload, robot: str) -> tuple[Attachment, ...]:
+    found = [_file(part, "picture.jpg", robot) for part in _mappings(content, "richText")[:_MOST_FILES]]
+    return _files(*found)
+
+
+def _file(content: Payload, name: str, robot: str) -> Attachment | None:
+    """A file, described; DingTalk tells neither its size nor the kind of a picture."""
+    code = _text(content, "downloadCode") or _text(content, "pictureDownloadCode")
+    if not code:
+        return None
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    source = json.dumps({"code": code, "robot": robot}, ensure_ascii=False)
+    return Attachment(name=name, media_type=kind, size=None, source=source)
+
+
+def _files(*found: Attachment | None) -> tuple[Attachment, ...]:
+    return tuple(file for file in found if file is not None)
+
+
+def _quoted(payload: Payload, sender: str, robot: str) -> Quoted | None:
+    """The message that is answered, as far as DingTalk shows it: not what is on a card."""
+    holders = (_mapping(payload, "text"), _mapping(payload, "content"))
+    other = next((_mapping(holder, "repliedMsg") for holder in holders if holder.get("isReplyMsg") is True), {})
+    content = other.get("content")
+    if isinstance(content, str):
+        content = _object(content)
+    text = _quoted_text(content if isinstance(content, Mapping) else {}).strip()
+    if not text:
+        return None
+    names = {sender: _text(payload, "senderNick"), robot: "you"}
+    return Quoted(author=names.get(_text(other, "senderId")) or "somebody", text=text)
+
+
+def _quoted_text(content: Payload) -> str:
+    """Of a text, rich text, speech, forwarded conversation, or the name of a file."""
+    if "richText" in content:
+        return _rich_text(content, "")
+    return next(filter(None, (_text(content, name) for name in ("text", "recognition", "summary", "fileName"))), "")
+
+
+def _mentioned(payload: Payload, robot: str) -> bool:
+    return bool(robot) and any(_text(each, "dingtalkId") == robot for each in _mappings(payload, "atUsers"))
+
+
+def _user_id(staff: str, sender: str) -> UserId:
+    """The id in the company; for people from outside the encrypted one, which no id in a company can equal."""
+    if staff:
+        return UserId(staff)
+    return UserId(sender if sender.startswith(_ENCRYPTED) else _ENCRYPTED + sender)
+
+
+def _time(value: Any) -> datetime | None:
+    milliseconds = _milliseconds(value)
+    return None if milliseconds is None else datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+
+
+def _milliseconds(value: Any) -> int | None:
+    """A number in practice, a text by the document."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 15:
+        value = int(value)
+    return value if type(value) is int and 0 <= value < _MOST_MILLISECONDS else None
+
+
+def _object(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _mapping(holder: Payload, name: str) -> Payload:
+    value = holder.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _mappings(holder: Payload, name: str) -> list[Payload]:
+    value = holder.get(name)
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def _text(holder: Payload, name: str) -> str:
+    value = holder.get(name)
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,120 @@
+"""The thinking sign on a question, from the first sign of life until the answer is there.
+
+The call is not documented; it is what clients of the field use
+(https://github.com/soimy/openclaw-channel-dingtalk, src/ack-reaction-service.ts). Where DingTalk refuses it, it is not
+tried again until the next sign-in. A sign does not fade by itself: it is taken away when the answer is shown, or when
+none has come for minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from adapters.dingtalk.address import Address
+from adapters.dingtalk.api import DingTalkApi
+from adapters.dingtalk.failures import DingTalkError
+from core.clock import Clock
+from core.errors import DeliveryError, TargetGone
+
+log = structlog.get_logger(__name__)
+
+_NAME = "🤔思考中"
+_EMOTION = {"emotionId": "2659900", "emotionName": _NAME, "text": _NAME, "backgroundId": "im_bg_1"}
+_FADES = 180.0
+"""Seconds after the last sign of life; a whole answer may take 120."""
+_LOOK = 30.0
+_MOST = 1_000
+"""Signs that are shown at once, and calls that are under way."""
+
+
+@dataclass(slots=True)
+class _Sign:
+    address: Address
+    call: asyncio.Task[None]
+    seen: float
+
+
+class Signs:
+    """The signs of one account. Enter it for each sign-in: leaving ends the calls that are under way."""
+
+    def __init__(self, api: DingTalkApi, clock: Clock, robot: str) -> None:
+        self._api = api
+        self._clock = clock
+        self._robot = robot
+        self._usable = False
+        self._shown: OrderedDict[str, _Sign] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._usable = True
+        self._begin(self._keep_fading())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._usable = False
+        tasks = tuple(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def show(self, address: Address) -> None:
+        """Put the sign on the question, if it is not there."""
+        if not self._usable or not address.message:
+            return
+        sign = self._shown.get(address.message)
+        if sign is not None:
+            sign.seen = self._clock.monotonic()
+        elif len(self._shown) < _MOST:
+            call = self._begin(self._call(address, "reply"))
+            self._shown[address.message] = _Sign(address, call, self._clock.monotonic())
+            await asyncio.shield(call)  # whoever waits may go: the sign has to be known
+
+    def answered(self, address: Address) -> None:
+        """The answer is there: the sign goes."""
+        sign = self._shown.pop(address.message, None)
+        if sign is not None and self._usable and len(self._tasks) < _MOST:
+            self._begin(self._take_away(sign))
+
+    async def _keep_fading(self) -> None:
+        while True:
+            await self._clock.sleep(_LOOK)
+            old = self._clock.monotonic() - _FADES
+            for sign in [sign for sign in self._shown.values() if sign.seen < old]:
+                self.answered(sign.address)
+
+    async def _take_away(self, sign: _Sign) -> None:
+        await asyncio.wait({sign.call})
+        await self._call(sign.address, "recall")
+
+    async def _call(self, address: Address, what: str) -> None:
+        body = {
+            "robotCode": address.robot or self._robot,
+            "openMsgId": address.message,
+            "openConversationId": address.conversation,
+            "emotionType": 2,
+            "emotionName": _NAME,
+            "textEmotion": _EMOTION,
+        }
+        try:
+            await self._api.call("POST", f"/v1.0/robot/emotion/{what}", body)
+        except (DingTalkError, TargetGone) as error:
+            if self._usable:
+                log.info("there is no thinking sign here", error=str(error))
+            self._usable = False
+        except DeliveryError as error:
+            log.debug("a thinking sign failed", error=str(error))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
