@@ -69,7 +69,7 @@ class _Answer:
     @property
     def code(self) -> int | None:
         code = self.data.get("code")
-        return code if isinstance(code, int) else None
+        return code if isinstance(code, int) and not isinstance(code, bool) else None
 
 
 class FeishuApi:

@@ -120,7 +120,7 @@ class GrowingAnswer(StreamSink, AbstractAsyncContextManager[StreamSink]):
         for index in range(self._ended, len(parts)):
             text = parts[index]
             rendered = self._dialect.render(text)
-            if not rendered.strip():
+            if index >= complete and not rendered.strip():
                 return
             if index == len(self._cards) and not await self._put_up(index, rendered, text):
                 return
