@@ -34,9 +34,8 @@ _OPERATION = 0.11
 """Seconds between two operations on one card."""
 _PATCH = 0.22
 """Seconds between two changes of one message."""
-_TICK_MS = 50
-"""Milliseconds for each number of the sequence: operations are further apart, and an int32 lasts for three years."""
-_JUMP = 100_000
+_JUMP = 3_600_000
+"""An hour, as the sequence counts: milliseconds since the card was created. An int32 lasts for 24 days, a card for 14."""
 _KEPT = 5_000
 
 
@@ -126,8 +125,9 @@ class Cards:
         for jump in (_JUMP, 0):
             turns = await self._turn(entity, _OPERATION)
             elapsed = max(0, self._now_ms() - shown.shown.created)
-            turns.sequence = max(turns.sequence, elapsed // _TICK_MS) + 1
-            numbered = {**body, "sequence": turns.sequence, "uuid": f"{entity}-{turns.sequence}"}
+            turns.sequence = max(turns.sequence, elapsed) + 1
+            # Without a uuid: a repeated one is refused (200770), and each operation brings the whole text anyway.
+            numbered = {**body, "sequence": turns.sequence}
             try:
                 await self._api.call("PUT", path, body=numbered)
             except FeishuError as error:

@@ -107,6 +107,8 @@ class FeishuCardKit:
         card.data = data
         if card.message is not None:
             message = card.message
+            if message.recalled:
+                self.state.complain(f"card {card.id}: its message is recalled, so nobody sees what it shows")
             message.sent += card_sources(data)
             message.show(card_text(data))
             received = {"title": None, "elements": [[{"tag": "text", "text": card_text(data)}]]}
