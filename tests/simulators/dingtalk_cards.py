@@ -68,8 +68,11 @@ class DingTalkCards:
         return params
 
     def _card(self, call: str, app: DingTalkApp, arguments: Arguments, missing: tuple[str, str]) -> DingTalkCard:
+        """The card that is meant. To ask for one that is not there is no mistake: so it is seen what the app may do."""
         card = self.world.cards.get(str(arguments.get("outTrackId")))
-        if card is None or card.app is not app:
+        if card is None:
+            raise Refused(400, *missing)
+        if card.app is not app:
             raise self._mistake(call, *missing)
         return card
 

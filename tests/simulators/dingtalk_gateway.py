@@ -198,7 +198,7 @@ class DingTalkGateway:
         """Take an answer; what is wrong with it."""
         try:
             answer = json.loads(text)
-            code, headers, data = answer["code"], answer["headers"], json.loads(answer["data"])
+            code, headers, data = answer["code"], dict(answer["headers"]), dict(json.loads(answer["data"]))
         except (ValueError, KeyError, TypeError):
             return "malformed"
         id = headers.get("messageId")
