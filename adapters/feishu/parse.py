@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -111,15 +112,29 @@ def event_of(item: Mapping[str, Any], chat_type: str) -> dict[str, Any]:
     }
 
 
-def quote_of(items: list[Mapping[str, Any]], identity: Identity) -> Quoted | None:
+@dataclass(frozen=True, slots=True)
+class Original:
+    """A message that is replied to."""
+
+    author: str
+    """Its id."""
+    asks: bool
+    """It mentions the bot."""
+    quoted: Quoted
+
+
+def original_of(items: list[Mapping[str, Any]], identity: Identity) -> Original | None:
     """A message of a history as data with its author, and with those in it if it holds others."""
     root, *children = items or [{}]
+    author, text = _author(root, identity), _said(root, identity)
     if text_in(root, "msg_type") == FORWARDED:
-        lines = [f"{_author(child, identity)}: {_said(child, identity)}" for child in children]
-        author, text = "several people, forwarded", "\n".join(lines)
-    else:
-        author, text = _author(root, identity), _said(root, identity)
-    return Quoted(author=author, text=text[:_LONGEST_QUOTE]) if text.strip() else None
+        author = "several people, forwarded"
+        text = "\n".join(f"{_author(child, identity)}: {_said(child, identity)}" for child in children)
+    if not text.strip():
+        return None
+    quoted = Quoted(author=author, text=text[:_LONGEST_QUOTE])
+    id = text_in(part_in(root, "sender"), "id")
+    return Original(id, bool(_own(mentions_in(root), identity)), quoted)
 
 
 def _said(item: Mapping[str, Any], identity: Identity) -> str:

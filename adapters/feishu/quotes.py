@@ -15,11 +15,10 @@ import structlog
 
 from adapters.feishu.api import FeishuApi
 from adapters.feishu.identity import Identity
-from adapters.feishu.parse import quote_of
+from adapters.feishu.parse import Original, original_of
 from adapters.feishu.text import is_key, items_in
 from core.clock import Clock
 from core.errors import DeliveryError
-from core.messages import Quoted
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +35,7 @@ class Quotes:
         self._api = api
         self._identity = identity
         self._clock = clock
-        self._known: OrderedDict[str, tuple[Quoted | None, float]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[Original | None, float]] = OrderedDict()
         self._asking: dict[str, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
@@ -50,7 +49,7 @@ class Quotes:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def of(self, message: str, *, within: float) -> Quoted | None:
+    async def of(self, message: str, *, within: float) -> Original | None:
         """The message with the id `message`; None where it cannot be had `within` so many seconds."""
         if not is_key(message):
             return None
@@ -71,7 +70,7 @@ class Quotes:
                 f"/open-apis/im/v1/messages/{message}",
                 params={"user_id_type": "open_id", "card_msg_content_type": "user_card_content"},
             )
-            found = quote_of(items_in(answer.get("data"), "items"), self._identity)
+            found = original_of(items_in(answer.get("data"), "items"), self._identity)
         except DeliveryError as error:
             log.info("a quoted message cannot be read", message=message, error=str(error))
             found = None

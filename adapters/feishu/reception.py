@@ -14,7 +14,7 @@ import structlog
 
 from adapters.feishu.api import FeishuApi
 from adapters.feishu.identity import Identity
-from adapters.feishu.parse import RECEIVED, kind_of, parse_message, quoted_by
+from adapters.feishu.parse import RECEIVED, Original, kind_of, parse_message, quoted_by
 from adapters.feishu.quotes import Quotes
 from adapters.feishu.verdict import REFUSED, TAKEN, Verdict
 from core.adapter import Inbox, Receipt
@@ -48,8 +48,8 @@ class Reception:
         self._everything = everything
         self._quotes = Quotes(api, identity, clock)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._shown: OrderedDict[tuple[str, str], None] = OrderedDict()
-        """Topics whose root a person's conversation has: every message in a topic replies to its root."""
+        self._begun: OrderedDict[tuple[str, str], None] = OrderedDict()
+        """Topics in which a person has asked before: every message in a topic replies to its root."""
 
     async def __aenter__(self) -> Self:
         await self._quotes.__aenter__()
@@ -82,9 +82,12 @@ class Reception:
         """`message` of `payload` with the one that it replies to, if that can be had `within` so many seconds."""
         quoted = quoted_by(payload)
         asked = message.is_direct or message.mentions_bot or self._everything
-        if not quoted or not asked or within <= 0 or _topic(message) in self._shown:
+        if not quoted or not asked or within <= 0 or _topic(message) in self._begun:
             return message
-        return replace(message, quoted=await self._quotes.of(quoted, within=within))
+        original = await self._quotes.of(quoted, within=within)
+        if original is None or (message.thread and _was_asked(original, message)):
+            return message
+        return replace(message, quoted=original.quoted)
 
     async def _message(self, payload: Mapping[str, Any]) -> Verdict:
         came = self._clock.monotonic()
@@ -95,10 +98,10 @@ class Reception:
             left = _QUOTES - (self._clock.monotonic() - came)
             message = await self.complete(message, payload, within=min(_QUOTE, left))
         receipt = await self._inbox(message)
-        if receipt is Receipt.ACCEPTED and message.quoted is not None and message.thread is not None:
-            self._shown[_topic(message)] = None
-            if len(self._shown) > _REMEMBERED:
-                self._shown.popitem(last=False)
+        if receipt is Receipt.ACCEPTED and message.thread is not None:
+            self._begun[_topic(message)] = None
+            if len(self._begun) > _REMEMBERED:
+                self._begun.popitem(last=False)
         return REFUSED if receipt in (Receipt.OVERLOADED, Receipt.CLOSED) else TAKEN
 
     def _turn(self, chat: str) -> asyncio.Lock:
@@ -106,6 +109,11 @@ class Reception:
         if lock is None:
             lock = self._turns[chat] = asyncio.Lock()
         return lock
+
+
+def _was_asked(root: Original, message: InboundMessage) -> bool:
+    """Whether the root of a topic was a question of the same person, which their conversation has."""
+    return root.author == message.sender.id and (root.asks or message.is_direct)
 
 
 def _topic(message: InboundMessage) -> tuple[str, str]:
