@@ -30,6 +30,8 @@ UPDATES_PER_SECOND = 10.0
 """Of all growing cards together. An app may call each API 20 times a second in the standard edition
 (https://open.dingtalk.com/document/development/how-to-process-api-throttling-on-the-dingtalk-server)."""
 
+_INTERVAL = 0.7
+"""Seconds. Each update is a call, and a company's calls are counted by the month."""
 _LEFT_OVER = "—"
 _REMEMBERED = 5_000
 _TRY_AGAIN = 600.0
@@ -74,7 +76,7 @@ class Cards:
     @property
     def interval(self) -> float:
         """Seconds between two updates of one card."""
-        return max(0.5, self.growing / UPDATES_PER_SECOND)
+        return max(_INTERVAL, self.growing / UPDATES_PER_SECOND)
 
     async def make(self, address: Address, card: str) -> None:
         """Put up a card that is still empty; nothing happens if it is there. Raises NoCard, and what the API raises."""
@@ -172,6 +174,8 @@ class Cards:
         if isinstance(error, ScopeMissing):
             scopes = " and ".join(error.scopes) or "Card.Instance.Write and Card.Streaming.Write"
             reason = f"the app lacks {scopes}; add it under Permissions in the developer console, and publish the app"
+        elif error.code.endswith("ApiCountLimitForOrg"):
+            reason = "the company has used up its calls of this month; its administrator can buy more"
         elif error.code in _SETTINGS:
             reason = _SETTINGS[error.code]
         else:
