@@ -69,7 +69,8 @@ class FeishuHistory:
         if order == "ByCreateTimeDesc":
             found = found[::-1]
         page, more = page_of(found, call, size)
-        return {"items": [message.as_item(call.app) for message in page], **more}
+        cards = _wants_cards(call)
+        return {"items": [message.as_item(call.app, cards=cards) for message in page], **more}
 
     def _contained(self, call: Call, kind: str | None, container: str) -> list[FeishuMessage]:
         """Of a chat: topics are there with their first message alone."""
@@ -92,8 +93,9 @@ class FeishuHistory:
     async def _get(self, call: Call) -> dict[str, Any]:
         """The message; of a forwarded bundle what it holds, too."""
         message = message_of(self.state, call)
-        inner = [{**each.as_item(call.app), "upper_message_id": message.id} for each in message.forwarded]
-        return {"items": [message.as_item(call.app), *inner]}
+        cards = _wants_cards(call)
+        inner = [{**each.as_item(call.app, cards=cards), "upper_message_id": message.id} for each in message.forwarded]
+        return {"items": [message.as_item(call.app, cards=cards), *inner]}
 
     async def _resource(self, call: Call) -> web.Response:
         message, key = message_of(self.state, call), call.path["key"]
@@ -130,3 +132,11 @@ class FeishuHistory:
         open_to(call.app, chat)
         form = "thread" if chat.topics else "chat"
         return {"name": chat.name, "chat_mode": chat.kind, "group_message_type": form, "chat_status": "normal"}
+
+
+def _wants_cards(call: Call) -> bool:
+    """Whether cards are to come as they were sent."""
+    wanted = call.query.get("card_msg_content_type")
+    if wanted not in (None, "user_card_content", "raw_card_content"):
+        raise Refused(230001, "invalid request parameter, ext=card_msg_content_type", mistake=True)
+    return wanted is not None

@@ -134,9 +134,10 @@ class FeishuMessage:
         if not self.versions or self.versions[-1] != text:
             self.versions.append(text)
 
-    def as_item(self, app: FeishuApp) -> dict[str, Any]:
-        """As the message APIs show it to an app."""
+    def as_item(self, app: FeishuApp, *, cards: bool = False) -> dict[str, Any]:
+        """As the message APIs show it to an app. `cards`: cards come as the JSON that made them."""
         by = self.app
+        content = json.dumps(self.card.data, ensure_ascii=False) if cards and self.card is not None else self.content
         item: dict[str, Any] = {
             "message_id": self.id,
             "msg_type": self.type,
@@ -151,7 +152,7 @@ class FeishuMessage:
                 "sender_type": "app" if by is not None else "user",
                 "tenant_key": TENANT,
             },
-            "body": {"content": "This message was recalled" if self.recalled else self.content},
+            "body": {"content": "This message was recalled" if self.recalled else content},
         }
         if self.mentions and not self.recalled:
             item["mentions"] = [
