@@ -54,12 +54,11 @@ def parse_message(payload: Any, *, account: AccountId) -> InboundMessage | None:
     sent_at = _time(payload.get("createAt"))
     if not id or not conversation or kind not in (_DIRECT, _GROUP) or not (staff or sender) or sent_at is None:
         return None
-    if robot and sender == robot:
+    if (robot and sender == robot) or over_quota(payload):
         return None
-    read = _read(payload)
-    if read is None:
+    text, attachments = _read(payload)
+    if not text.strip() and not attachments:
         return None
-    text, attachments = read
     address = Address(
         conversation=conversation,
         direct=kind == _DIRECT,
@@ -90,8 +89,8 @@ def over_quota(payload: Any) -> bool:
     return isinstance(payload, Mapping) and str(payload.get("errorCode")) == "20001"
 
 
-def _read(payload: Payload) -> tuple[str, tuple[Attachment, ...]] | None:
-    """Text and files; None for kinds that hold neither."""
+def _read(payload: Payload) -> tuple[str, tuple[Attachment, ...]]:
+    """Text and files; forwarded conversations, cards and kinds that are not known have neither."""
     content = _mapping(payload, "content")
     code = _text(payload, "robotCode")
     match _text(payload, "msgtype"):
@@ -109,7 +108,7 @@ def _read(payload: Payload) -> tuple[str, tuple[Attachment, ...]] | None:
             return "", _files(_file(content, f"video.{_text(content, 'videoType') or 'mp4'}", code))
         case "file":
             return "", _files(_file(content, _text(content, "fileName") or "file", code))
-    return None
+    return "", ()
 
 
 def _rich_text(content: Payload, robot: str) -> str:
@@ -136,7 +135,7 @@ def _file(content: Payload, name: str, robot: str) -> Attachment | None:
     code = _text(content, "downloadCode") or _text(content, "pictureDownloadCode")
     if not code:
         return None
-    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+    kind = (mimetypes.guess_type(name)[0] or "application/octet-stream").lower()
     source = json.dumps({"code": code, "robot": robot}, ensure_ascii=False)
     return Attachment(name=name, media_type=kind, size=None, source=source)
 

@@ -52,7 +52,7 @@ class Webhooks:
     def usable(self, address: Address) -> bool:
         """Whether the question has a webhook that leads to DingTalk and has not ended."""
         now = self._clock.now().timestamp() * 1000
-        ended = 0 < address.until - _NEAR_THE_END <= now
+        ended = address.until > 0 and address.until - _NEAR_THE_END <= now
         return bool(address.webhook) and not ended and self._is_ours(address.webhook)
 
     async def post(self, address: Address, title: str, text: str) -> None:

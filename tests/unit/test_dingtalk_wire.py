@@ -1,0 +1,534 @@
+"""The adapter for DingTalk alone, on the simulated wire: tokens, refusals, the stream, messages, files."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import structlog
+from pydantic import SecretStr
+
+from adapters.dingtalk import Config, DingTalkAdapter
+from adapters.dingtalk.address import Address
+from adapters.dingtalk.failures import CredentialsRefused, DingTalkError, ScopeMissing, TokenOver, refusal
+from adapters.dingtalk.messages import title_of
+from core.adapter import IdempotencyKey, Receipt
+from core.errors import (
+    AuthenticationError,
+    ConnectionLost,
+    DeliveryError,
+    DeliveryUnavailable,
+    DeliveryUncertain,
+    FileRefused,
+    RateLimited,
+    StorageUnavailable,
+    TargetGone,
+)
+from core.messages import AccountId, InboundMessage
+from tests.contract.platform import Delivery
+from tests.contract.world import holds, until
+from tests.simulators.dingtalk import SimulatedDingTalk
+from tests.simulators.dingtalk_api import GROUP, ONE_TO_ONE, TOKEN, WEBHOOK, Fault
+
+KEY = IdempotencyKey("0123456789abcdef-0")
+
+
+@pytest.fixture
+async def dingtalk() -> AsyncIterator[SimulatedDingTalk]:
+    async with SimulatedDingTalk(card=False) as dingtalk:
+        yield dingtalk
+        assert dingtalk.complaints() == []
+
+
+class Running:
+    """One attempt of an adapter, with an inbox that remembers."""
+
+    def __init__(self, dingtalk: SimulatedDingTalk, **changes: Any) -> None:
+        self.dingtalk = dingtalk
+        self.adapter = DingTalkAdapter(AccountId("bot"), Config(**{**dingtalk.account(), **changes}))
+        self.heard: list[InboundMessage] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.refuse: Receipt | None = None
+        self.fails = False
+        self.task: asyncio.Task[None] | None = None
+
+    async def inbox(self, message: InboundMessage) -> Receipt:
+        await self.gate.wait()
+        if self.fails:
+            raise StorageUnavailable("the test says so")
+        if self.refuse is not None:
+            return self.refuse
+        self.heard.append(message)
+        return Receipt.ACCEPTED
+
+    @asynccontextmanager
+    async def attempt(self) -> AsyncIterator[None]:
+        async with self.adapter:
+            task = self.task = asyncio.create_task(self.adapter.run(self.inbox))
+            try:
+                await until(lambda: task.done() or self.dingtalk.links(), seconds=10)
+                yield
+            finally:
+                self.task.cancel()
+                await asyncio.gather(self.task, return_exceptions=True)
+
+    async def hears(self, text: str, **where: Any) -> InboundMessage:
+        """Somebody writes, and the inbox gets it."""
+        delivery = await self.dingtalk.person_writes(text, **where)
+        return await self.got(delivery)
+
+    async def got(self, delivery: Delivery) -> InboundMessage:
+        await until(lambda: any(message.id == delivery.message for message in self.heard))
+        return next(message for message in self.heard if message.id == delivery.message)
+
+    async def answers(self, message: InboundMessage, text: str, **changes: Any) -> None:
+        address = replace(Address.load(message.reply_to), **changes)
+        await self.adapter.reply(address.dump()).send(text, key=KEY)
+
+    def ended(self) -> BaseException | None:
+        assert self.task is not None
+        return self.task.exception()
+
+    def calls(self, call: str) -> list[dict[str, Any]]:
+        return [arguments for name, arguments in self.dingtalk.world.calls if name == call]
+
+
+@asynccontextmanager
+async def running(dingtalk: SimulatedDingTalk, **changes: Any) -> AsyncIterator[Running]:
+    bot = Running(dingtalk, **changes)
+    async with bot.attempt():
+        yield bot
+
+
+def shown(dingtalk: SimulatedDingTalk, message: InboundMessage) -> list[str]:
+    return [each.text for each in dingtalk.visible(message.channel)]
+
+
+# ---- refusals ----
+
+
+@pytest.mark.parametrize(
+    ("status", "data", "kind"),
+    [
+        (200, {"errcode": 0, "errmsg": "ok"}, None),
+        (200, {"errcode": "0"}, None),
+        (200, {"accessToken": "x"}, None),
+        (403, {"code": "Forbidden.AccessDenied.QpsLimitForAppkeyAndApi"}, RateLimited),
+        (403, {"code": "Forbidden.AccessDenied.QpmLimitForAppkeyAndApi"}, RateLimited),
+        (200, {"errcode": 90018}, RateLimited),
+        (400, {"code": "send.too.fast"}, RateLimited),
+        (200, {"status": 1111, "wait": 5, "punish": "deny"}, RateLimited),
+        (429, {}, RateLimited),
+        (400, {"code": "InvalidAuthentication"}, TokenOver),
+        (400, {"code": "invalidClientIdOrSecret"}, CredentialsRefused),
+        (401, {"code": "authFailed"}, CredentialsRefused),
+        (403, {"code": "Forbidden.AccessDenied.IpNotInWhiteList"}, CredentialsRefused),
+        (403, {"Code": "Forbidden.AccessDenied.AccessTokenPermissionDenied"}, ScopeMissing),
+        (400, {"code": "group.disbanded"}, TargetGone),
+        (200, {"errcode": 400013}, TargetGone),
+        (500, {"code": "system.busy"}, DeliveryUnavailable),
+        (503, None, DeliveryUnavailable),
+        (500, {"code": "system.error"}, DeliveryUncertain),
+        (400, {"code": "unknown.send.result"}, DeliveryUncertain),
+        (502, None, DeliveryUncertain),
+        (200, None, DeliveryUncertain),
+        (200, {"errcode": 430102}, DingTalkError),
+        (400, {"code": "contain.notAllowed.text"}, DingTalkError),
+        (500, {"code": "unknownError", "message": "card streaming key invalid"}, DingTalkError),
+        (404, None, DingTalkError),
+    ],
+)
+def test_a_refusal_says_what_to_do(status: int, data: Any, kind: type[DeliveryError] | None) -> None:
+    found = refusal("a call", status, data)
+    assert type(found) is (kind or type(None))
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        {"AccessDeniedDetail": {"requiredScopes": ["Card.Streaming.Write"]}},
+        {"accessdenieddetail": {"requiredScopes": ["Card.Streaming.Write"]}},
+        {"accessDeniedDetail": '{"requiredScopes": ["Card.Streaming.Write"]}'},
+    ],
+)
+def test_a_missing_scope_is_named(detail: dict[str, Any]) -> None:
+    found = refusal("x", 403, {"code": "Forbidden.AccessDenied.AccessTokenPermissionDenied", **detail})
+    assert isinstance(found, ScopeMissing)
+    assert found.scopes == ("Card.Streaming.Write",)
+
+
+# ---- signing in, tokens ----
+
+
+async def test_wrong_credentials_are_final_and_named_without_the_secret(dingtalk: SimulatedDingTalk) -> None:
+    bot = Running(dingtalk, client_secret="a-wrong-secret")
+    with pytest.raises(AuthenticationError) as refused:
+        await bot.adapter.__aenter__()
+    assert "client_secret" in str(refused.value)
+    assert "a-wrong-secret" not in str(refused.value)
+
+
+async def test_a_platform_that_fails_or_is_not_there_is_tried_again(dingtalk: SimulatedDingTalk) -> None:
+    for changes in ({"api_url": "http://127.0.0.1:9"}, {"api_url": f"{dingtalk.url}/files"}):
+        with pytest.raises(ConnectionLost):
+            await Running(dingtalk, **changes).adapter.__aenter__()
+
+
+async def test_a_token_that_is_over_is_replaced_once_for_all_who_wait(dingtalk: SimulatedDingTalk) -> None:
+    async with running(dingtalk) as bot:
+        asked = await bot.hears("hello", direct=False)
+        dingtalk.forget_tokens()
+        await asyncio.gather(*(bot.answers(asked, f"answer {number}", webhook="") for number in range(8)))
+        assert sorted(shown(dingtalk, asked)) == [f"answer {number}" for number in range(8)]
+        assert len(bot.calls(TOKEN)) == 2  # one at sign-in
+
+
+async def test_credentials_that_are_withdrawn_end_the_account_at_the_next_token(dingtalk: SimulatedDingTalk) -> None:
+    async with running(dingtalk) as bot:
+        asked = await bot.hears("hello", direct=False)
+        dingtalk.refuse_credentials()
+        dingtalk.forget_tokens()
+        with pytest.raises(DeliveryUnavailable):
+            await bot.answers(asked, "late", webhook="")
+        await until(lambda: bot.task is not None and bot.task.done())
+        assert isinstance(bot.ended(), AuthenticationError)
+
+
+async def test_two_accounts_have_each_an_api_of_its_own(dingtalk: SimulatedDingTalk) -> None:
+    async with SimulatedDingTalk(card=False) as elsewhere, running(dingtalk) as one, running(elsewhere) as other:
+        assert (await one.hears("here")).text == "here"
+        assert (await other.hears("there")).text == "there"
+        assert [len(each.heard) for each in (one, other)] == [1, 1]
+        assert elsewhere.complaints() == []
+
+
+# ---- the stream ----
+
+
+async def test_messages_that_come_in_a_burst_keep_their_order(dingtalk: SimulatedDingTalk) -> None:
+    async with running(dingtalk) as bot:
+        bot.gate.clear()
+        texts = [f"message {number}" for number in range(80)]
+        for text in texts:
+            delivery = await dingtalk.person_writes(text)
+        await holds(lambda: not bot.heard)
+        bot.gate.set()
+        await bot.got(delivery)
+        assert [message.text for message in bot.heard] == texts
+
+
+@pytest.mark.parametrize("why", ["fails", Receipt.OVERLOADED, Receipt.CLOSED])
+async def test_what_is_not_stored_is_not_acknowledged_in_any_way(dingtalk: SimulatedDingTalk, why: Any) -> None:
+    async with running(dingtalk) as bot:
+        bot.fails, bot.refuse = (True, None) if why == "fails" else (False, why)
+        delivery = await dingtalk.person_writes("hello")
+        await holds(lambda: not dingtalk.acknowledged(delivery) and not dingtalk.gateway.failed)
+        bot.fails, bot.refuse = False, None
+        assert dingtalk.gateway.after_a_minute() == 1
+        await bot.got(delivery)
+        await until(lambda: dingtalk.acknowledged(delivery) == 1)
+
+
+async def test_over_quota_is_told_and_acknowledged(dingtalk: SimulatedDingTalk) -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with running(dingtalk) as bot:
+            for _ in range(3):
+                dingtalk.push({"msgtype": "text", "errorCode": 20001, "errorMessage": "…", "conversationType": "1"})
+            await until(lambda: sum(dingtalk.gateway.acknowledged.values()) == 3)
+            assert bot.heard == []
+    assert len([entry for entry in logs if "20001" in entry["event"]]) == 1
+
+
+async def test_an_announced_end_is_met_by_a_second_connection_and_loses_nothing(dingtalk: SimulatedDingTalk) -> None:
+    async with running(dingtalk) as bot:
+        bot.gate.clear()
+        before = await dingtalk.person_writes("before")
+        await until(dingtalk.gateway.unacknowledged)
+        await holds(lambda: not bot.heard)
+        await dingtalk.gateway.disconnect("bot")
+        await until(lambda: dingtalk.links() == 2)
+        after = await dingtalk.person_writes("after")
+        bot.gate.set()
+        await bot.got(before)
+        await bot.got(after)
+        await until(lambda: dingtalk.links() == 1)
+        assert [dingtalk.acknowledged(each) for each in (before, after)] == [1, 1]
+        assert bot.task is not None
+        assert not bot.task.done()
+
+
+async def test_a_platform_that_only_says_goodbye_is_left_to_the_supervisor(dingtalk: SimulatedDingTalk) -> None:
+    async with running(dingtalk) as bot:
+        task = bot.task
+        assert task is not None
+        for number in range(1, 12):
+            await until(lambda number=number: task.done() or dingtalk.gateway.opened["bot"] >= number)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            await dingtalk.listening()
+            await dingtalk.gateway.disconnect("bot")
+        await until(task.done)
+        assert isinstance(bot.ended(), ConnectionLost)
+
+
+async def test_a_half_open_connection_is_noticed_by_a_ping(
+    dingtalk: SimulatedDingTalk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.dingtalk.link._PONG_WITHIN", 0.2)
+    monkeypatch.setattr("adapters.dingtalk.link._Client.keepalive.__defaults__", (0.05,))
+    async with running(dingtalk) as bot:
+        await holds(lambda: bot.task is not None and not bot.task.done())
+        dingtalk.go_silent()
+        await until(lambda: bot.task is not None and bot.task.done(), seconds=5)
+        assert "ping" in str(bot.ended())
+
+
+@pytest.mark.parametrize("state", ["idle", "silent", "committing"])
+async def test_cancelling_ends_within_two_seconds_and_leaves_nothing(dingtalk: SimulatedDingTalk, state: str) -> None:
+    threads, tasks, loop = _threads(), asyncio.all_tasks(), asyncio.get_running_loop()
+    async with running(dingtalk) as bot:
+        if state == "silent":
+            dingtalk.go_silent()
+        elif state == "committing":
+            bot.gate.clear()
+            await dingtalk.person_writes("hello")
+            await holds(lambda: not bot.heard)
+        began = loop.time()
+    assert loop.time() - began < 2
+    assert _threads() == threads
+    left = [repr(task) for task in asyncio.all_tasks() - tasks]
+    assert not [task for task in left if "/adapters/" in task or "/dingtalk_stream/" in task]
+
+
+def _threads() -> set[threading.Thread]:
+    """But for those of the loop's own pool, which stay until the loop is closed."""
+    return {thread for thread in threading.enumerate() if not thread.name.startswith("asyncio_")}
+
+
+async def test_no_secret_is_logged_by_us_or_the_sdk(
+    dingtalk: SimulatedDingTalk, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with structlog.testing.capture_logs() as logs:
+        async with running(dingtalk) as bot:
+            asked = await bot.hears("hello")
+            await bot.answers(asked, "hi")
+            dingtalk.refuse_links(1)
+            await dingtalk.drop()
+            await until(lambda: bot.task is not None and bot.task.done())
+    told = caplog.text + repr(logs) + repr(bot.adapter.__dict__["_config"])
+    app = dingtalk.world.app("bot")
+    secrets = [app.client_secret, *app.tokens, *dingtalk.world.sessions, "ticket="]
+    assert not [secret for secret in secrets if secret in told]
+
+
+# ---- messages ----
+
+
+async def test_the_webhook_goes_first_and_calls_nobody(dingtalk: SimulatedDingTalk) -> None:
+    async with running(dingtalk) as bot:
+        asked = await bot.hears("hello", direct=False)
+        await bot.answers(asked, "# Plan\n\nfor @all")
+        (body,) = bot.calls(WEBHOOK)
+        assert set(body) == {"msgtype", "markdown"}
+        assert body["markdown"]["title"] == "Plan"
+        assert not bot.calls(GROUP)
+
+
+@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"until": 1},
+        {"webhook": ""},
+        {"webhook": "https://oapi.dingtalk.com.evil.example/robot/sendBySession?session=x"},
+        {"webhook": "http://oapi.dingtalk.com/robot/sendBySession?session=x"},
+        {"webhook": "https://user@oapi.dingtalk.com/robot/sendBySession?session=x"},
+        {"webhook": "http://127.0.0.1:9/robot/sendBySession?session=x"},
+        {"webhook": "not an address"},
+    ],
+)
+async def test_without_a_webhook_of_dingtalks_the_api_is_used(
+    dingtalk: SimulatedDingTalk, direct: bool, changes: dict[str, Any]
+) -> None:
+    async with running(dingtalk) as bot:
+        asked = await bot.hears("hello", direct=direct)
+        await bot.answers(asked, "the answer", **changes)
+        assert shown(dingtalk, asked) == ["the answer"]
+        assert len(bot.calls(ONE_TO_ONE if direct else GROUP)) == 1
+
+
+@pytest.mark.parametrize("code", ["300001", "410100"])
+@pytest.mark.parametrize("direct", [True, False])
+async def test_a_webhook_that_refuses_is_followed_by_the_api(
+    dingtalk: SimulatedDingTalk, code: str, direct: bool
+) -> None:
+    async with running(dingtalk) as bot:
+        asked = await bot.hears("hello", direct=direct)
+        dingtalk.api.faults.append(Fault((WEBHOOK,), code))
+        await bot.answers(asked, "the answer")
+        assert shown(dingtalk, asked) == ["the answer"]
+
+
+async def test_twenty_messages_a_minute_go_by_webhook_and_the_rest_by_the_api(dingtalk: SimulatedDingTalk) -> None:
+    async with running(dingtalk) as bot:
+        asked = await bot.hears("hello", direct=False)
+        for number in range(25):
+            await bot.answers(asked, f"part {number}")
+        assert shown(dingtalk, asked) == [f"part {number}" for number in range(25)]
+        assert (len(bot.calls(WEBHOOK)), len(bot.calls(GROUP))) == (20, 5)
+
+
+async def test_a_throttled_webhook_is_left_alone(dingtalk: SimulatedDingTalk) -> None:
+    async with running(dingtalk) as bot:
+        asked = await bot.hears("hello", direct=False)
+        dingtalk.api.faults.append(Fault((WEBHOOK,), "limit", 600.0))
+        for number in range(3):
+            await bot.answers(asked, f"part {number}")
+        assert (len(bot.calls(WEBHOOK)), len(bot.calls(GROUP))) == (1, 3)
+
+
+async def test_somebody_from_outside_is_answered_by_webhook_alone(dingtalk: SimulatedDingTalk) -> None:
+    dingtalk.world.person("eve").outside = True
+    async with running(dingtalk) as bot:
+        asked = await bot.hears("hello", user="eve")
+        await bot.answers(asked, "the answer")
+        assert shown(dingtalk, asked) == ["the answer"]
+        with pytest.raises(TargetGone):
+            await bot.answers(asked, "too late", until=1)
+        dingtalk.api.faults.append(Fault((WEBHOOK,), "410100"))
+        with pytest.raises(RateLimited) as limited:
+            await bot.answers(asked, "too fast")
+        assert limited.value.retry_after > 60
+        with pytest.raises(RateLimited):  # DingTalk is not even asked
+            await bot.answers(asked, "too fast again")
+        assert len(bot.calls(WEBHOOK)) == 2
+
+
+async def test_people_whom_the_api_does_not_write_to(dingtalk: SimulatedDingTalk) -> None:
+    async with running(dingtalk) as bot:
+        asked = await bot.hears("hello")
+        dingtalk.robots.throttled.add(dingtalk.world.person("ann").staff_id)
+        with pytest.raises(RateLimited):
+            await bot.answers(asked, "held back", webhook="")
+        dingtalk.remove(asked.channel)
+        with pytest.raises(TargetGone):
+            await bot.answers(asked, "gone", webhook="")
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ("html", DeliveryUncertain),
+        ("lost", DeliveryUncertain),
+        ("430102", DingTalkError),
+        ("400013", TargetGone),
+        ("-1", DeliveryUnavailable),
+    ],
+)
+async def test_http_200_is_no_success(dingtalk: SimulatedDingTalk, fault: str, kind: type[DeliveryError]) -> None:
+    async with running(dingtalk) as bot:
+        asked = await bot.hears("hello", direct=False)
+        dingtalk.api.faults.append(Fault((WEBHOOK,), fault))
+        with pytest.raises(DeliveryError) as refused:
+            await bot.answers(asked, "the answer")
+        assert type(refused.value) is kind
+        assert not bot.calls(GROUP)
+
+
+async def test_a_limit_is_waited_out_for_that_call_alone_and_longer_each_time(dingtalk: SimulatedDingTalk) -> None:
+    async with running(dingtalk) as bot:
+        asked = await bot.hears("hello", direct=False)
+        direct = await bot.hears("hello")
+        dingtalk.api.faults.append(Fault((GROUP,), "limit", 0.9))
+        with pytest.raises(RateLimited) as limited:
+            await bot.answers(asked, "one", webhook="")
+        assert limited.value.retry_after == 1.0
+        with pytest.raises(RateLimited):  # DingTalk is not even asked
+            await bot.answers(asked, "two", webhook="")
+        assert len(bot.calls(GROUP)) == 1
+        await bot.answers(direct, "another call", webhook="")
+
+
+async def test_a_machine_that_is_shut_out_calls_nothing(dingtalk: SimulatedDingTalk) -> None:
+    async with running(dingtalk) as bot:
+        asked = await bot.hears("hello", direct=False)
+        direct = await bot.hears("hello")
+        dingtalk.api.faults.append(Fault((GROUP,), "punished"))
+        with pytest.raises(RateLimited) as limited:
+            await bot.answers(asked, "one", webhook="")
+        assert limited.value.retry_after == 300.0
+        with pytest.raises(RateLimited):
+            await bot.answers(direct, "another call", webhook="")
+        assert not bot.calls(ONE_TO_ONE)
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        ("# The **plan**\n\nfirst", "The plan"),
+        ("```\ncode\n```\n\n- an item\n- another", "an item"),
+        ("> quoted words", "quoted words"),
+        ("---", "…"),
+        ("word " * 30, "word word word word word word word word…"),
+    ],
+)
+def test_a_title_is_the_first_words(text: str, title: str) -> None:
+    assert title_of(text) == title
+
+
+@pytest.mark.parametrize("text", ["@all", "@所有人 hello", "@13800000000"])
+def test_a_title_mentions_nobody(text: str) -> None:
+    assert text not in title_of(text)
+
+
+# ---- files ----
+
+
+async def test_plain_http_is_asked_of_the_platform_by_https_alone(dingtalk: SimulatedDingTalk) -> None:
+    from adapters.dingtalk.files import _safe
+
+    assert _safe("http://wukong.oss-cn-beijing.aliyuncs.com/a%2Fb?Signature=5BNf%3D&Expires=1") == (
+        "https://wukong.oss-cn-beijing.aliyuncs.com/a%2Fb?Signature=5BNf%3D&Expires=1"
+    )
+    for untouched in ("http://evil.example/x", "http://a.aliyuncs.com.evil.example/", "http://x.aliyuncs.com:81/"):
+        assert _safe(untouched) == untouched
+    with pytest.raises(FileRefused):
+        _safe("http://[")
+
+
+# ---- configuration, what is missing ----
+
+
+def test_the_configuration_says_what_a_template_needs() -> None:
+    assert Config().template is None
+    ready, own = Config(card_template="ready-made").template, Config(card_template="x.schema", card_key="md").template
+    assert ready is not None
+    assert own is not None
+    assert (ready.variable, own.id, own.variable, dict(own.settings)) == ("msgContent", "x.schema", "md", {})
+    assert Config(card_template=ready.id).template == ready
+    assert Config(client_id=" a ").robot == "a"
+    assert Config(client_id="a").credentials_missing() == ("client_secret",)
+    with pytest.raises(ValueError, match="not an address"):
+        Config(api_url="api.dingtalk.com")
+    assert "s3cret" not in repr(Config(client_secret=SecretStr("s3cret")))
+
+
+async def test_what_an_account_lacks_is_told_with_the_way_out(dingtalk: SimulatedDingTalk) -> None:
+    async with running(dingtalk, card_template="ready-made") as bot:
+        assert list(await bot.adapter.diagnose()) == []
+        dingtalk.world.app("bot").scopes.clear()
+        found = "\n".join(await bot.adapter.diagnose())
+        for scope in ("qyapi_robot_sendmsg", "Card.Instance.Write", "Card.Streaming.Write"):
+            assert scope in found
+    async with running(dingtalk, robot_code="dingother") as bot:
+        dingtalk.world.app("bot").scopes.add("qyapi_robot_sendmsg")
+        dingtalk.api.faults.append(
+            Fault(("POST /v1.0/robot/messageFiles/download",), "invalidParameter.robotCode.notExsit")
+        )
+        assert ["robot_code" in each for each in await bot.adapter.diagnose()] == [True]
