@@ -111,12 +111,14 @@ class Preview:
         if self._typing is not None:
             self._typing.cancel()
 
-    async def _remember(self, message: MessageId) -> None:
-        """So that the final text, also that of a later process, takes the preview's place."""
+    async def _remember(self, message: MessageId) -> bool:
+        """So that the final text, also that of a later process, takes the preview's place. False: it is not stored."""
         try:
             await self._journal.preview(self._turn, message)
         except StorageUnavailable as error:
             log.warning("a preview could not be remembered", error=str(error))
+            return False
+        return True
 
 
 class _Shown(Enum):
@@ -218,9 +220,10 @@ class StreamPreview(Preview):
                     raise
                 await self._clock.sleep(min(max(error.retry_after, pause), _LONGEST_PAUSE))
         while sink.message is not None and sink.message != self._message:
+            if isinstance(self._reply, CanEdit) and not await self._remember(sink.message):
+                return  # with the next piece
             self._message = sink.message
             if isinstance(self._reply, CanEdit):
-                await self._remember(sink.message)
                 async with asyncio.timeout(_CALL_TIMEOUT):
                     await sink.stored()
 

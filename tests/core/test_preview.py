@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from core.account import AccountConfig
-from core.errors import ChatUnavailable, DeliveryError, DeliveryUnavailable, DeliveryUncertain, RateLimited
+from core.errors import (
+    ChatUnavailable,
+    DeliveryError,
+    DeliveryUnavailable,
+    DeliveryUncertain,
+    RateLimited,
+    StorageUnavailable,
+)
 from tests.clock import HeldClock
 from tests.core.gateway import Gateway, until
 from tests.simulators.pager import (
@@ -20,6 +27,7 @@ from tests.simulators.pager import (
     Streams,
     StreamsAndEdits,
     StreamsAndForms,
+    StreamsAnnounced,
     StreamsOnward,
     Types,
 )
@@ -109,6 +117,21 @@ async def test_every_further_message_of_a_stream_is_known_to_a_later_process(pat
     async with gateway.again() as later:
         await later.idle()
         assert later.pager.texts() == ["answer to 1"]
+
+
+async def test_an_announced_message_goes_up_once_that_is_stored(path: Path, clock: HeldClock) -> None:
+    async with Gateway(path, clock, Pager(StreamsAnnounced)) as gateway:
+        second, third = asyncio.Event(), asyncio.Event()
+        gateway.model.will("one", second, " two", third, " three")
+        await gateway.hear("1")
+        await until(lambda: gateway.journal.calls.count("preview") == 1)
+        gateway.journal.errors["preview"] = [StorageUnavailable("the disk is full")]
+        second.set()
+        await until(lambda: gateway.journal.calls.count("preview") == 2)
+        assert gateway.pager.texts() == ["one"]
+        third.set()
+        await gateway.idle()
+        assert gateway.pager.texts() == ["one", " two three"]
 
 
 async def test_a_stream_waits_as_long_as_the_platform_says(path: Path, clock: HeldClock) -> None:

@@ -235,6 +235,29 @@ class _OnwardSink(_Sink):
         super()._grow(text)
 
 
+class _AnnouncingSink(_OnwardSink):
+    """A further message goes up when its announcement is stored, and not before."""
+
+    def __init__(self, pager: Pager, shown: Shown, *, tells_id: bool) -> None:
+        super().__init__(pager, shown, tells_id=tells_id)
+        self._waiting = ""
+
+    @property
+    def message(self) -> MessageId | None:
+        return MessageId(f"{super().message}{';next' if self._waiting else ''}")
+
+    def _grow(self, text: str) -> None:
+        if self.shown.text or self._waiting:
+            self._waiting += text
+        else:
+            super()._grow(text)
+
+    async def stored(self) -> None:
+        if self._waiting:
+            text, self._waiting = self._waiting, ""
+            super()._grow(text)
+
+
 class StreamsOnward(StreamsAndEdits):
     """An answer that is broken off and replaced leaves nothing of its further messages."""
 
@@ -245,6 +268,10 @@ class StreamsOnward(StreamsAndEdits):
         super()._change(MessageId(first), text)
         for id in later:
             self.pager.messages.pop(MessageId(id), None)
+
+
+class StreamsAnnounced(StreamsOnward):
+    sink = _AnnouncingSink
 
 
 class StreamsAndForms(Streams, Forms):
