@@ -94,7 +94,7 @@ async def _written(api: FeishuApi, container: str, id: str, since: datetime) -> 
             data = answer.get("data")
             page = items_in(data, "items")
             found += [item for item in page if _written_at(item) >= start * 1000]
-            token = text_in(data, "page_token")
+            token = text_in(data, "page_token") if isinstance(data, Mapping) and data.get("has_more") is True else ""
             if not token or not page or (not whole and _written_at(page[-1]) < start * 1000):
                 break
             params["page_token"] = token
