@@ -10,7 +10,7 @@ import json
 import math
 import secrets
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -90,6 +90,8 @@ class FeishuApi:
         self.faults: list[Fault] = []
         self.apis: list[Api] = []
         self.per_minute = PER_MINUTE
+        self.limits: Counter[str] = Counter()
+        """Calls that were more than an app may make, by API."""
         self._calls: defaultdict[tuple[str, str], deque[float]] = defaultdict(deque)
         self._paused: dict[tuple[str, str], float] = {}
 
@@ -194,6 +196,10 @@ class FeishuApi:
             body = await _json(request)
         return Call(app, dict(request.match_info), dict(request.query), body, len(raw), form)
 
+    def forget_pauses(self) -> None:
+        """A process that begins anew does not know what another one was asked to wait for."""
+        self._paused.clear()
+
     def limited(self, app: FeishuApp, api: Api, seconds: float) -> Refused:
         """The app shall not call this API for so long."""
         self._paused[app.name, api.name] = time.monotonic() + seconds
@@ -207,10 +213,10 @@ class FeishuApi:
         calls = self._calls[app.name, api.name]
         while calls and calls[0] < now - 60:
             calls.popleft()
-        if len(calls) >= self.per_minute:
-            raise self.limited(app, api, calls[0] + 60 - now)
-        if sum(at > now - 1 for at in calls) >= PER_SECOND:
-            raise self.limited(app, api, 1.0)
+        too_many_a_minute = len(calls) >= self.per_minute
+        if too_many_a_minute or sum(at > now - 1 for at in calls) >= PER_SECOND:
+            self.limits[api.name] += 1
+            raise self.limited(app, api, calls[0] + 60 - now if too_many_a_minute else 1.0)
         calls.append(now)
 
     async def _unknown(self, request: web.Request) -> web.Response:
