@@ -12,9 +12,11 @@ import contextlib
 import os
 import random
 import statistics
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,9 +62,9 @@ async def answering(model: OpenAIServer, *, delay: float) -> AsyncIterator[None]
     yield
 
 
-async def started(dingtalk: SimulatedDingTalk, make_gateway: MakeGateway) -> GatewayProcess:
+async def started(dingtalk: SimulatedDingTalk, make_gateway: MakeGateway, **options: Any) -> GatewayProcess:
     accounts = {"accounts": {"api": "off", "web": "off", "bot": {"platform": "dingtalk", **dingtalk.account()}}}
-    gateway = await make_gateway(config=accounts)
+    gateway = await make_gateway(config=accounts, **options)
     await gateway.start()
     await dingtalk.listening()
     return gateway
@@ -105,7 +107,7 @@ async def test_after_kills_in_the_middle_of_answers_each_place_shows_one_whole_a
     chance = random.Random(7)
     gateway = await started(dingtalk, make_gateway)
     asked: list[tuple[str, Delivery]] = []
-    kills, hits, repeated = KILLS, 0, 0
+    kills, amid, halves, repeated = KILLS, 0, 0, 0
     async with answering(model, delay=0.01):
         for kill in range(KILLS):
             fresh = [
@@ -118,9 +120,9 @@ async def test_after_kills_in_the_middle_of_answers_each_place_shows_one_whole_a
                 await until(lambda: model.running > 0 or any(seen(dingtalk, each) for _, each in fresh))  # noqa: B023 - awaited here
                 await asyncio.sleep(chance.uniform(0, 1.5))
             await gateway.kill()
-            hits += any(
-                seen(dingtalk, delivery) and wrong(dingtalk, [(question, delivery)]) for question, delivery in fresh
-            )
+            begun = [(question, each) for question, each in fresh if dingtalk.acknowledged(each)]
+            amid += bool(wrong(dingtalk, begun))
+            halves += any(seen(dingtalk, each) and not right(dingtalk, question, each) for question, each in begun)
             fresh.append(await ask(dingtalk, f"question {kill}d", direct=True))  # while nobody runs
             await gateway.start()
             if kill % 3 == 2:  # once more, while it recovers
@@ -136,16 +138,55 @@ async def test_after_kills_in_the_middle_of_answers_each_place_shows_one_whole_a
     await gateway.stop()
     marked = sum(len(texts(dingtalk, delivery)) == 2 and not dingtalk.card for _, delivery in asked)
     print(
-        f"\nDingTalk, {'cards' if dingtalk.card else 'markdown'}: {kills} kills, {hits} of them in the middle of a visible "
-        f"answer; {len(asked)} questions, {repeated} pushed again, {len(wrong(dingtalk, asked))} places that show "
-        f"anything but one whole answer, {marked} with one more that says that it may be a repetition"
+        f"\nDingTalk, {'cards' if dingtalk.card else 'markdown'}: {kills} kills, {amid} of them in the middle of answers, "
+        f"{halves} of visible ones; {len(asked)} questions, {repeated} pushed again, {len(wrong(dingtalk, asked))} places "
+        f"that show anything but one whole answer, {marked} with one more that says that it may be a repetition"
     )
     assert wrong(dingtalk, asked) == []
     assert repeated >= KILLS
+    assert amid >= KILLS // 2
     if dingtalk.card:  # a Markdown message is there at once
-        assert hits >= KILLS // 3
+        assert halves >= KILLS // 3
     assert dingtalk.complaints() == []
     assert_discreet(gateway)
+
+
+async def broken(dingtalk: SimulatedDingTalk, make_gateway: MakeGateway, fault: str) -> GatewayProcess:
+    command = (sys.executable, "-m", "tests.scenario.broken_dingtalk", fault)
+    root = os.fspath(Path(__file__).parents[2])
+    return await started(dingtalk, make_gateway, command=command, environ={"PYTHONPATH": root})
+
+
+@pytest.mark.parametrize("dingtalk", [True], indirect=True, ids=["cards"])
+async def test_the_harness_notices_cards_that_nobody_finds_again(
+    dingtalk: SimulatedDingTalk, make_gateway: MakeGateway, model: OpenAIServer
+) -> None:
+    gateway = await broken(dingtalk, make_gateway, "strangers")
+    async with answering(model, delay=0.01):
+        asked = [await ask(dingtalk, "long question", direct=False)]
+        await until(lambda: bool(seen(dingtalk, asked[0][1])))
+        await gateway.kill()
+        await gateway.start()
+        await until(lambda: seen(dingtalk, asked[0][1]).endswith("andthatisall."))
+        await gateway.stop()
+    assert wrong(dingtalk, asked) == ["long question"]
+
+
+async def test_the_harness_notices_an_acknowledgement_before_the_commit(
+    dingtalk: SimulatedDingTalk, make_gateway: MakeGateway, model: OpenAIServer
+) -> None:
+    gateway = await broken(dingtalk, make_gateway, "hasty")
+    async with answering(model, delay=0.0):
+        asked = [await ask(dingtalk, "question", direct=True)]
+        await until(lambda: dingtalk.acknowledged(asked[0][1]) == 1)
+        await gateway.kill()
+        await gateway.start()
+        await dingtalk.listening()
+        assert dingtalk.gateway.after_a_minute() == 0
+        asked.append(await ask(dingtalk, "another question", direct=True))
+        await until(lambda: right(dingtalk, *asked[1]))
+        await gateway.stop()
+    assert wrong(dingtalk, asked) == ["question"]
 
 
 async def test_a_connection_that_drops_every_two_seconds_loses_and_doubles_nothing(
