@@ -11,6 +11,7 @@ not reach a card that shows an entity.
 
 from __future__ import annotations
 
+import secrets
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ import structlog
 from adapters.feishu.address import Shown
 from adapters.feishu.api import FeishuApi
 from adapters.feishu.content import ELEMENT, card, simpler
-from adapters.feishu.errors import NO_SCOPE, NO_SUCH_API, SEQUENCE, UNSHOWABLE, FeishuError
+from adapters.feishu.errors import NO_SCOPE, NO_SUCH_API, REPEATED_OPERATION, SEQUENCE, UNSHOWABLE, FeishuError
 from core.clock import Clock
 from core.markdown.dialects.feishu import FEISHU
 
@@ -126,11 +127,12 @@ class Cards:
             turns = await self._turn(entity, _OPERATION)
             elapsed = max(0, self._now_ms() - shown.shown.created)
             turns.sequence = max(turns.sequence, elapsed) + 1
-            # Without a uuid: a repeated one is refused (200770), and each operation brings the whole text anyway.
-            numbered = {**body, "sequence": turns.sequence}
+            numbered = {**body, "sequence": turns.sequence, "uuid": secrets.token_hex(8)}
             try:
                 await self._api.call("PUT", path, body=numbered)
             except FeishuError as error:
+                if error.code == REPEATED_OPERATION:
+                    return  # aiohttp repeats a PUT when its connection breaks: the first one took effect
                 if error.code != SEQUENCE or not jump:
                     raise
                 turns.sequence += jump  # the clock was set back, or somebody jumped before

@@ -75,6 +75,8 @@ NO_SCOPE = 99991672
 NO_SUCH_API = 404
 """Not Feishu's code but the status of a page that is no answer of an API."""
 SEQUENCE = 300317
+REPEATED_OPERATION = 200770
+"""An operation on a card with this `uuid` took effect before."""
 WRONG_REACTION = 231001
 
 _REPEATED = re.compile(

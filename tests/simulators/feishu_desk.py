@@ -71,7 +71,7 @@ def api_for(feishu: SimulatedFeishu, *, clock: Clock | None = None, kind: type[F
 
 @asynccontextmanager
 async def desk(
-    feishu: SimulatedFeishu, *, direct: bool = False, thread: str | None = None, clock: Clock | None = None
+    feishu: SimulatedFeishu, *, direct: bool = False, channel: str = "general", clock: Clock | None = None
 ) -> AsyncIterator[Desk]:
     """`feishu` is entered; the question was asked after this process began."""
     clock = clock or SystemClock()
@@ -79,7 +79,7 @@ async def desk(
     chats = Chats(api, clock)
     await api.open()
     try:
-        asked = await feishu.person_writes("how?", direct=direct, thread=thread)
+        asked = await feishu.person_writes("how?", direct=direct, channel=channel)
         yield Desk(feishu, chats, feishu.state.messages[asked.message])
     finally:
         await api.close()
