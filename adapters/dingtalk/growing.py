@@ -15,7 +15,7 @@ from types import TracebackType
 import structlog
 
 from adapters.dingtalk.address import Address
-from adapters.dingtalk.cards import Cards
+from adapters.dingtalk.cards import Cards, NoCard
 from core.adapter import IdempotencyKey, StreamSink
 from core.errors import DeliveryUnavailable, DeliveryUncertain, RateLimited
 from core.markdown.dialect import Dialect
@@ -138,7 +138,11 @@ class GrowingAnswer(StreamSink, AbstractAsyncContextManager[StreamSink]):
             if not number:
                 self._begun()
         if last or (text.strip() and text != self._shown[number]):
-            await self._cards.write(card, text, last=last)
+            try:
+                await self._cards.write(card, text, last=last)
+            except NoCard:
+                await self._cards.fail(card)  # the core may not know of it yet
+                raise
             self._shown[number] = text
 
     async def _finish(self) -> None:
