@@ -40,12 +40,18 @@ async def missed(
     chats |= dict.fromkeys(await _others(api, set(chats)), "group")
     for chat, kind in chats.items():
         items = await _written(api, "chat", chat, since)
+        seen = {text_in(item, "message_id") for item in items}
         async for message in _messages(reception, items, kind):
             yield message
         roots = [topic for item in items if (topic := text_in(item, "thread_id")) and topic not in topics]
         known = [topic for topic, address in topics.items() if address.chat_id == chat]
         for topic in [*known, *dict.fromkeys(roots[-_OTHERS:])]:
-            async for message in _messages(reception, await _written(api, "thread", topic, since), kind):
+            inside = [
+                item
+                for item in await _written(api, "thread", topic, since)
+                if text_in(item, "message_id") not in seen  # its root was in the chat
+            ]
+            async for message in _messages(reception, inside, kind):
                 yield message
 
 
