@@ -92,8 +92,12 @@ class Chats:
 
         Raises TargetGone where it cannot be; nothing of it is left then.
         """
-        answer = self._answers.get(message) or [Card(shown) for shown in load_shown(message)]
+        answer = self._answers.get(message)
+        if answer is None:
+            answer = [Card(shown) for shown in load_shown(message)]
         self._remember(message, answer)
+        if not answer:
+            raise TargetGone("the answer was taken away, since it could not be changed")
         while len(answer) > 1:
             await self.take_away(address, answer[-1])
             answer.pop()
@@ -105,6 +109,7 @@ class Chats:
         except FeishuError as error:
             log.warning("an answer cannot be changed; it is sent anew", error=str(error))
             await self.take_away(address, first)
+            answer.clear()  # CardKit goes on taking changes of a card that nobody sees any more
             raise TargetGone(str(error)) from None
         await self.answered(address)
 

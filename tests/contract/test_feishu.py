@@ -11,8 +11,9 @@ from core.adapter import FetchesFiles
 from core.errors import FileTooLarge
 from tests.contract.platform import Feature, File, SimulatedPlatform
 from tests.contract.suite import AdapterContract, needs
-from tests.contract.world import World, until
+from tests.contract.world import World, once, until
 from tests.simulators.feishu import SimulatedFeishu
+from tests.simulators.feishu_rest import Fault
 
 
 class FeishuByWebhook(SimulatedFeishu):
@@ -49,6 +50,20 @@ class FeishuContract(AdapterContract):
             with pytest.raises(FileTooLarge):
                 await adapter.fetch(found[0], most_bytes=256 * 100 - 1)
             await until(lambda: gateway.idle)
+
+    async def test_an_answer_whose_card_cannot_be_changed_any_more_is_sent_anew(self, world: World) -> None:
+        """CardKit goes on taking changes of cards that are recalled; nobody would see them."""
+        assert isinstance(world.platform, SimulatedFeishu)
+        words = " ".join(f"word{number}" for number in range(40))
+        world.model.configure(reply=f"={words}", token_delay=0.02, pieces_apart=True)
+        async with world.gateway():
+            asked = await world.platform.person_writes("hello")
+            await until(lambda: world.texts(asked))
+        world.platform.api.faults.append(Fault(("cardkit.v1.card.update",), "code", code=200750))
+        async with world.gateway() as gateway:
+            await until(lambda: world.told(asked, words))
+            await until(lambda: gateway.idle)
+            assert once(words, world.texts(asked))
 
 
 class TestFeishuLongConnection(FeishuContract):
