@@ -66,6 +66,12 @@ async def test_a_file_of_the_configured_api_is_fetched_with_the_credentials(serv
     assert server.requests[0].headers["Accept-Encoding"] == "identity"
 
 
+async def test_credentials_that_change_go_with_one_request(server: Server, files: Files) -> None:
+    await files.get(f"{server.url}/f", most_bytes=7, headers={"Authorization": "Bearer another"})
+    await files.get(f"{server.url}/f", most_bytes=7)
+    assert [each.headers["Authorization"] for each in server.requests] == ["Bearer another", "Bearer token"]
+
+
 @pytest.mark.parametrize("told", [True, False])
 async def test_a_file_that_is_too_large_is_not_read_to_its_end(server: Server, files: Files, told: bool) -> None:
     async def endless(request: web.Request) -> web.StreamResponse:
