@@ -49,7 +49,7 @@ def parse_message(payload: Any, *, account: AccountId, identity: Identity) -> In
     if text_in(part_in(event, "sender"), "sender_type") not in ("user", "") or not user or user == identity.open_id:
         return None  # `bot`: an app, perhaps this one
     id, chat, place = (text_in(message, key) for key in ("message_id", "chat_id", "chat_type"))
-    sent_at = _time(message.get("create_time"))
+    sent_at = _time(message.get("create_time")) or _time(part_in(payload, "header").get("create_time"))
     if not id or not chat or sent_at is None or place not in (_DIRECT, _GROUP):
         return None  # an unknown kind of place is no direct chat
     content = content_of(text_in(message, "message_type"), message.get("content"), id)

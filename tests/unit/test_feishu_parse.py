@@ -90,8 +90,15 @@ def test_an_unknown_kind_of_place_is_not_taken_for_a_direct_chat(kind: Any) -> N
 
 
 @pytest.mark.parametrize("when", ["", "soon", "-1", "1" * 30, None, 1.5])
-def test_a_message_without_a_time_is_none(when: Any) -> None:
-    assert read("direct-message", create_time=when) is None
+def test_a_message_without_a_time_has_that_of_its_event_or_is_none(when: Any) -> None:
+    found = payload("direct-message")
+    found["event"]["message"]["create_time"] = when
+    found["header"]["create_time"] = "1609073151345"
+    told = SimulatedFeishu().parse(found)
+    assert told is not None
+    assert told.sent_at == datetime(2020, 12, 27, 12, 45, 51, 345000, tzinfo=UTC)
+    found["header"]["create_time"] = when
+    assert SimulatedFeishu().parse(found) is None
 
 
 def test_a_post_becomes_commonmark() -> None:
