@@ -23,7 +23,7 @@ from adapters.feishu.history import missed
 from adapters.feishu.identity import Identity
 from adapters.feishu.link import Link
 from adapters.feishu.reception import Reception
-from adapters.feishu.reply import RICHEST, reply_to
+from adapters.feishu.reply import FeishuReply, reply_to
 from adapters.feishu.sdk import load_decrypt
 from adapters.feishu.signature import Signatures
 from adapters.feishu.text import text_in
@@ -215,4 +215,4 @@ def create(account: AccountId, config: Config) -> FeishuAdapter:
     return SocketAdapter(account, config) if config.mode == "websocket" else WebhookAdapter(account, config)
 
 
-SPEC = AdapterSpec("feishu", Config, create, reply=RICHEST)
+SPEC = AdapterSpec("feishu", Config, create, reply=FeishuReply)

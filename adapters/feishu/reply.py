@@ -61,9 +61,6 @@ class FeishuReply(ReplyChannel, CanStream, CanEdit, CanType, CanAttach, Keyed):
         return dump_shown([shown]) if shown.message else None
 
 
-RICHEST = FeishuReply
-
-
 def reply_to(chats: Chats, address: Address) -> FeishuReply:
     """The reply channel for a place."""
     return FeishuReply(chats, address)

@@ -102,6 +102,7 @@ class GrowingAnswer(StreamSink, AbstractAsyncContextManager[StreamSink]):
         complete = self._preview.complete
         parts = [*complete, *self._preview.growing()]
         rendering = clock.monotonic() - began
+        await clock.sleep(0)  # the other half of the work comes now; whoever waits goes first
         try:
             await self._show(parts, len(complete))
         except (RateLimited, DeliveryUnavailable, DeliveryUncertain) as error:
