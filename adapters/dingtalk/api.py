@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import aiohttp
@@ -13,14 +14,17 @@ from yarl import URL
 
 from adapters.dingtalk.failures import SHUT_OUT, CredentialsRefused, DingTalkError, TokenOver, refusal
 from core.clock import Clock
-from core.errors import DeliveryUnavailable, DeliveryUncertain, RateLimited
+from core.errors import DeliveryError, DeliveryUnavailable, DeliveryUncertain, RateLimited
 from core.proxy import proxy_for
 
 log = structlog.get_logger(__name__)
 
 CALL_TIMEOUT = 12.0
-"""Seconds for one call. A call with a stale token is two, and a token: together they stay below the core's 30."""
+"""Seconds for one call; with the wait for a sign-in and a token it stays below what the core allows for a send."""
 _CONNECT = 5.0
+_SIGN_IN = 4.0
+"""Seconds that a call waits for the account to be signed in: a process that was killed has replies to send as soon as it
+is back, and a first attempt that fails costs them a second, a few of them half a minute."""
 _EARLY = 300.0
 """Seconds before its end at which an access token is replaced: 7,200 are given, the clocks may differ."""
 _LONGEST_PAUSE = 30.0
@@ -40,7 +44,7 @@ class _Pause:
 
 
 class DingTalkApi:
-    """Open it first; calls raise DeliveryUnavailable before.
+    """Open it first; calls wait a little for that, and raise DeliveryUnavailable.
 
     Every call raises RateLimited, TargetGone, DeliveryUnavailable, DeliveryUncertain, CredentialsRefused or
     DingTalkError. DingTalk names no pause when a limit is hit: one second, more if that was not enough
@@ -54,9 +58,11 @@ class DingTalkApi:
         self._proxy = proxy
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
+        self._opened = asyncio.Event()
         self._token = ""
         self._token_until = 0.0
-        self._renewing = asyncio.Lock()
+        self._renewal: asyncio.Task[str] | None = None
+        """Under way for all who wait."""
         self._pauses: dict[str, _Pause] = {}
         self.refused = asyncio.Event()
         """Set when DingTalk no longer takes the app's credentials."""
@@ -65,16 +71,20 @@ class DingTalkApi:
         """Open what is used until `close`. No token of an earlier sign-in is used again."""
         connector = aiohttp.TCPConnector(limit=64, keepalive_timeout=15.0)  # shorter than servers keep an idle one
         timeout = aiohttp.ClientTimeout(total=CALL_TIMEOUT, sock_connect=_CONNECT)
-        self._session = aiohttp.ClientSession(
-            connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=True
-        )
+        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
         self._token = ""
         self._pauses.clear()
         self.refused.clear()
+        self._opened.set()
 
     async def close(self) -> None:
         """Close every connection."""
         session, self._session, self._token = self._session, None, ""
+        renewal, self._renewal = self._renewal, None
+        self._opened.clear()
+        if renewal is not None:
+            renewal.cancel()
+            await asyncio.wait({renewal})
         if session is not None:
             await session.close()
 
@@ -85,29 +95,43 @@ class DingTalkApi:
 
     async def call(self, method: str, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """A call with the access token. A token that turns out to be over is replaced once."""
+        await self._signed_in()
+        token = await self.token()
         try:
-            return await self._call(method, path, body, token=await self.token())
+            return await self._call(method, path, body, token=token)
         except TokenOver:
-            self._token = ""
+            self._token = "" if self._token == token else self._token  # somebody else may have a new one already
         return await self._call(method, path, body, token=await self.token())
 
     async def token(self) -> str:
-        """The access token (https://open.dingtalk.com/document/development/obtain-the-access-token-of-an-internal-app)."""
-        async with self._renewing:
-            if self._token and self._clock.monotonic() < self._token_until:
-                return self._token
-            body = {"appKey": self._client_id, "appSecret": self._client_secret}
-            try:
-                data = await self._call("POST", TOKEN, body)
-            except CredentialsRefused:
-                self.refused.set()
-                raise
-            token, lasts = data.get("accessToken"), data.get("expireIn")
-            if not isinstance(token, str) or not token:
-                raise DingTalkError(TOKEN, "no accessToken in the answer")
-            seconds = float(lasts) if isinstance(lasts, int | float) else 0.0
-            self._token, self._token_until = token, self._clock.monotonic() + max(seconds - _EARLY, seconds / 2)
-            return token
+        """The access token. Raises CredentialsRefused, RateLimited, or DeliveryUnavailable: nothing was sent yet."""
+        if self._token and self._clock.monotonic() < self._token_until:
+            return self._token
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.create_task(self._renew())
+            self._renewal.add_done_callback(lambda task: task.cancelled() or task.exception())  # whoever waits has it
+        return await asyncio.shield(self._renewal)
+
+    async def _renew(self) -> str:
+        """https://open.dingtalk.com/document/development/obtain-the-access-token-of-an-internal-app"""
+        body = {"appKey": self._client_id, "appSecret": self._client_secret}
+        try:
+            data = await self._call("POST", TOKEN, body)
+        except CredentialsRefused:
+            self.refused.set()
+            raise
+        except RateLimited:
+            raise
+        except DeliveryError as error:
+            raise DeliveryUnavailable(str(error)) from None
+        except asyncio.CancelledError:  # by `close` alone: whoever waits is not cancelled
+            raise DeliveryUnavailable("the account is not signed in at the moment") from None
+        token, lasts = data.get("accessToken"), data.get("expireIn")
+        if not isinstance(token, str) or not token:
+            raise DeliveryUnavailable(f"{TOKEN}: no accessToken in the answer")
+        seconds = float(lasts) if isinstance(lasts, int | float) else 0.0
+        self._token, self._token_until = token, self._clock.monotonic() + max(seconds - _EARLY, seconds / 2)
+        return token
 
     async def ticket(self, subscriptions: list[dict[str, str]], agent: str) -> tuple[str, str]:
         """Where to connect to for pushes, and the ticket for one connection within 90 s
@@ -136,7 +160,7 @@ class DingTalkApi:
             raise RateLimited(f"{path}: DingTalk asked to wait", retry_after=until - now)
         headers = {"x-acs-dingtalk-access-token": token} if token else {}
         try:
-            data = await self.request(method, URL(self._url + path), body, name=path, headers=headers)
+            data = await self._exchange(method, URL(self._url + path), body, name=path, headers=headers)
         except RateLimited as limited:
             raise self._longer(limit, limited) from None
         self._pauses.pop(limit, None)
@@ -150,18 +174,30 @@ class DingTalkApi:
         pause.until = self._clock.monotonic() + seconds
         return RateLimited(str(limited), retry_after=seconds)
 
-    async def request(
-        self, method: str, url: URL, body: Mapping[str, Any], *, name: str, headers: Mapping[str, str] | None = None
+    async def post(self, url: URL, body: Mapping[str, Any], *, name: str) -> Mapping[str, Any]:
+        """A call without the access token, of an address that is not the API's; `name` is what errors call it."""
+        await self._signed_in()
+        return await self._exchange("POST", url, body, name=name, headers={})
+
+    async def _signed_in(self) -> None:
+        """Waits a little; what finds no session then says so."""
+        if not self._opened.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_SIGN_IN):
+                    await self._opened.wait()
+
+    async def _exchange(
+        self, method: str, url: URL, body: Mapping[str, Any], *, name: str, headers: Mapping[str, str]
     ) -> Mapping[str, Any]:
-        """One exchange of JSON, without a token of its own; `name` is what errors call it."""
-        if self._session is None:
+        session = self._session
+        if session is None:
             raise DeliveryUnavailable("the account is not signed in at the moment")
         try:
-            async with self._session.request(
+            async with session.request(
                 method,
                 url,
                 json=body,
-                headers={"Accept": "application/json", **(headers or {})},  # XML otherwise
+                headers={"Accept": "application/json", **headers},  # XML otherwise
                 proxy=self.proxy_of(url),
                 allow_redirects=False,
             ) as response:

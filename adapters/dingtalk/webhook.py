@@ -60,7 +60,7 @@ class Webhooks:
         self._count(address.conversation)
         body = {"msgtype": "markdown", "markdown": {"title": title, "text": text}}
         try:
-            await self._api.request("POST", URL(address.webhook, encoded=True), body, name="sessionWebhook")
+            await self._api.post(URL(address.webhook, encoded=True), body, name="sessionWebhook")
         except DingTalkError as error:
             if error.code == _NO_SESSION:
                 raise WebhookOver("sessionWebhook", error.code) from None

@@ -190,6 +190,37 @@ async def test_a_token_that_is_over_is_replaced_once_for_all_who_wait(dingtalk: 
         assert len(bot.calls(TOKEN)) == 2  # one at sign-in
 
 
+async def test_a_send_for_which_there_is_no_token_surely_did_not_happen(dingtalk: SimulatedDingTalk) -> None:
+    async with running(dingtalk) as bot:
+        asked = await bot.hears("hello", direct=False)
+        for fault in ("lost", "html"):
+            dingtalk.forget_tokens()
+            dingtalk.api.faults.append(Fault((TOKEN,), fault))
+            with pytest.raises(DeliveryUnavailable):
+                await bot.answers(asked, "the answer", webhook="")
+        assert shown(dingtalk, asked) == []
+
+
+async def test_who_waits_for_a_token_when_the_account_is_left_is_told(dingtalk: SimulatedDingTalk) -> None:
+    async with running(dingtalk) as bot:
+        asked = await bot.hears("hello", direct=False)
+    called: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: called.append(writer), "127.0.0.1", 0)  # answers nothing
+    async with server:
+        stuck = Running(dingtalk, api_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        signing_in = asyncio.create_task(stuck.adapter.__aenter__())
+        await until(lambda: called)
+        reply = asyncio.create_task(stuck.answers(asked, "the answer", webhook=""))
+        await holds(lambda: not reply.done())
+        signing_in.cancel()
+        with pytest.raises(DeliveryUnavailable):
+            await reply
+        await asyncio.gather(signing_in, return_exceptions=True)
+        assert signing_in.cancelled()
+        for writer in called:
+            writer.close()
+
+
 async def test_credentials_that_are_withdrawn_end_the_account_at_the_next_token(dingtalk: SimulatedDingTalk) -> None:
     async with running(dingtalk) as bot:
         asked = await bot.hears("hello", direct=False)
@@ -199,6 +230,25 @@ async def test_credentials_that_are_withdrawn_end_the_account_at_the_next_token(
             await bot.answers(asked, "late", webhook="")
         await until(lambda: bot.task is not None and bot.task.done())
         assert isinstance(bot.ended(), AuthenticationError)
+
+
+async def test_a_reply_that_comes_before_the_sign_in_waits_for_it(
+    dingtalk: SimulatedDingTalk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(dingtalk) as bot:
+        asked = await bot.hears("hello")
+    later = Running(dingtalk)
+    early = asyncio.create_task(later.answers(asked, "the answer"))
+    await holds(lambda: not early.done())
+    async with later.attempt():
+        await early
+    assert shown(dingtalk, asked) == ["the answer"]
+    monkeypatch.setattr("adapters.dingtalk.api._SIGN_IN", 0.2)
+    async with asyncio.timeout(1):  # they wait side by side
+        late = [
+            later.answers(asked, "too late", webhook=webhook) for webhook in ("", asked.reply_to) for _ in range(20)
+        ]
+        assert {type(each) for each in await asyncio.gather(*late, return_exceptions=True)} == {DeliveryUnavailable}
 
 
 async def test_two_accounts_have_each_an_api_of_its_own(dingtalk: SimulatedDingTalk) -> None:
