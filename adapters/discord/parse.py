@@ -43,7 +43,7 @@ _MOST_ATTACHMENTS = 10
 
 _TAG = re.compile(
     r"<(?:@(?P<user>!?[0-9]{1,19})|@&(?P<role>[0-9]{1,19})|#(?P<channel>[0-9]{1,19})"
-    r"|a?:(?P<emoji>\w+):[0-9]+|(?P<command>/[^:>]+):[0-9]+)>"
+    r"|a?:(?P<emoji>\w+):[0-9]+|(?P<command>/[^:<>]+):[0-9]+)>"
 )
 
 COMMANDS: Mapping[str, str] = {"model": "name", "chat": "text"}

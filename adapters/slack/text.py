@@ -15,6 +15,7 @@ Name = Callable[[str], str | None]
 _TAG = re.compile(r"<([^<>\n]*)>")
 _ENTITY = re.compile("&(amp|lt|gt);")
 _CHARACTERS = {"amp": "&", "lt": "<", "gt": ">"}
+_GAP = re.compile(r"[\s,:]*")
 _ID = re.compile(r"<[@#]([A-Z0-9]{2,30})(?:\|[^<>]*)?>")
 
 
@@ -29,10 +30,32 @@ def ids_in(text: str) -> list[str]:
 
 
 def without_mention(text: str, user: str) -> str:
-    """`text` without the mention of `user` that it begins or ends with."""
-    mention = rf"<@{re.escape(user)}(?:\|[^<>]*)?>"
-    text = re.sub(rf"\A(?:\s*{mention}[\s,:]*)+", "", text)
-    return re.sub(rf"(?:\s*{mention})+\s*\Z", "", text)
+    """`text` without the mentions of `user` that it begins or ends with.
+
+    No pattern looks for the end: one that may begin anywhere takes minutes for a text of blanks.
+    """
+    mention = re.compile(rf"<@{re.escape(user)}(?:\|[^<>]*)?>")
+    start = 0
+    while match := mention.match(text, _after_gap(text, start)):
+        start = _after_gap(text, match.end())
+    end = len(text)
+    while True:
+        stop = _before_gap(text, end)
+        at = text.rfind("<", start, stop)
+        if at < 0 or not mention.fullmatch(text, at, stop):
+            return text[start:end]
+        end = _before_gap(text, at)
+
+
+def _after_gap(text: str, at: int) -> int:
+    match = _GAP.match(text, at)
+    return match.end() if match else at
+
+
+def _before_gap(text: str, at: int) -> int:
+    while at and text[at - 1].isspace():
+        at -= 1
+    return at
 
 
 def readable(text: str, name: Name) -> str:

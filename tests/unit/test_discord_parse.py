@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,18 @@ def test_ids_in_a_text_become_names() -> None:
     message = read("mention_legacy_and_others")
     assert message.text == "ask @Bob and @helpers in #general :party: /chat"
     assert message.mentions_bot
+
+
+def test_a_long_text_takes_as_many_times_as_long_as_it_is_longer() -> None:
+    def work(times: int) -> float:
+        written, took = {**payload("mention"), "content": "</" * times}, []
+        for _ in range(5):
+            began = time.process_time()
+            assert parse_message(written, surroundings()) is not None
+            took.append(time.process_time() - began)
+        return min(took)
+
+    assert work(16_000) < 8 * work(4_000) + 0.002  # four times; a quadratic one takes sixteen times as long
 
 
 def test_the_role_that_discord_made_for_the_bot_is_a_mention_too() -> None:

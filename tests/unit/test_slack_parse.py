@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -146,3 +147,17 @@ def test_texts_are_read_as_people_read_them(written: str, expected: str) -> None
 )
 def test_the_bots_own_mention_is_removed_where_it_only_calls(written: str, expected: str) -> None:
     assert without_mention(written, "U0") == expected
+
+
+@pytest.mark.parametrize("text", ["a{}b", "{}", "<@U0>{}x"], ids=["between words", "alone", "after a call"])
+@pytest.mark.parametrize("unit", [" ", "<@U0>", "<@U0|", "<", " <@U0> "])
+def test_a_long_text_takes_as_many_times_as_long_as_it_is_longer(text: str, unit: str) -> None:
+    def work(times: int) -> float:
+        written, took = text.format(unit * times), []
+        for _ in range(5):
+            began = time.process_time()
+            without_mention(written, "U0")
+            took.append(time.process_time() - began)
+        return min(took)
+
+    assert work(40_000) < 8 * work(10_000) + 0.002  # four times; a quadratic one takes sixteen times as long
