@@ -1,10 +1,9 @@
-"""Feishu's HTTP API over one session of our own: token, typed errors, and the pauses that Feishu asks for.
+"""Feishu's HTTP API over one session of our own: token, pace, typed errors.
 
-Limits: https://open.feishu.cn/document/server-docs/api-call-guide/frequency-control (each API 50 times a second and 1,000
-times a minute; HTTP 429, for old APIs 400, with code 99991400 and `x-ogw-ratelimit-reset`),
-https://open.feishu.cn/document/server-docs/im-v1/message/create (5 messages a second to each person, and to each group
-from all its bots together; code 230020). The SDK is not used for calls: it opens a new TLS context for each one and
-fetches its token with a blocking request (https://github.com/larksuite/oapi-sdk-python).
+https://open.feishu.cn/document/server-docs/api-call-guide/frequency-control: who calls too often gets HTTP 429, from old
+APIs 400, with code 99991400 and `x-ogw-ratelimit-reset`; for messages to one chat code 230020. The SDK is not used for
+calls: it opens a new TLS context for each one and fetches its token with a blocking request
+(https://github.com/larksuite/oapi-sdk-python).
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +26,7 @@ from adapters.feishu.errors import (
     LIMITED_APP,
     LIMITED_CHAT,
     NO_SUCH_API,
+    REASONS,
     STALE_TOKEN,
     WRONG_APP,
     CredentialsRefused,
@@ -35,6 +34,7 @@ from adapters.feishu.errors import (
     Gone,
     sign_in_error,
 )
+from adapters.feishu.pace import Pace
 from adapters.feishu.token import Token
 from core.backoff import retry_after
 from core.clock import Clock
@@ -42,18 +42,13 @@ from core.errors import ConnectionLost, DeliveryError, DeliveryUnavailable, Deli
 from core.proxy import proxy_for
 
 CALL_TIMEOUT = 15.0
-"""Seconds for one call; with the wait for a slot it stays below what the core allows for a send."""
+"""Seconds for one call; with the wait for its turn it stays below what the core allows for a send."""
 
 _TOKEN_PATH = "/open-apis/auth/v3/tenant_access_token/internal"  # noqa: S105 - where it is fetched
-_SLOT = 0.2
-"""Seconds between two new messages in one chat."""
-_LONGEST_WAIT = 8.0
-"""Seconds to wait for a slot; beyond that the caller is told to come back later."""
 _CHAT_PAUSE = 1.0
 """Seconds, where Feishu says wait and not how long."""
-_REMEMBERED = 5_000
 
-_ID = re.compile(r"/(?!v\d+(?:/|$))(?=[^/]*[A-Z\d])[^/]+")
+_ID = re.compile(r"/(?!v\d+(?:/|$))(?=[^/]*[A-Z\d]|o[mc]_)[^/]+")
 """A part of a path that names a thing, not a kind of things."""
 
 
@@ -83,8 +78,7 @@ class FeishuApi:
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
         self._token = Token(self._fetch_token, clock)
-        self._pauses: OrderedDict[str, float] = OrderedDict()
-        self._slots: OrderedDict[str, float] = OrderedDict()
+        self._pace = Pace(clock)
         self.refused = asyncio.Event()
         """Set by the first call that says that the app's credentials are wrong, or the app is closed."""
 
@@ -153,11 +147,10 @@ class FeishuApi:
         """
         api = f"{method} {_ID.sub('/:id', path)}"
         place = pace or f"{method} {path}"
-        self._check_pause(api, place)
-        if pace:
-            await self._await_slot(api, pace)
+        self._pace.check(api, place)
+        await self._pace.turn(api, pace)
         token = await self._token.get()
-        self._check_pause(api, place)  # Feishu may have asked for one meanwhile
+        self._pace.check(api, place)  # Feishu may have asked for a pause meanwhile
         answer = await self._request(api, method, path, token, params=params, body=body, form=form)
         if answer.code in STALE_TOKEN:  # it took no effect
             self._token.drop(token)
@@ -214,36 +207,16 @@ class FeishuApi:
         except RuntimeError as error:  # the session is closed meanwhile
             raise DeliveryUncertain(f"{api}: the account signs out ({error})") from None
 
-    def _check_pause(self, api: str, place: str) -> None:
-        now = self._clock.monotonic()
-        wait = max(self._pauses.get(api, now), self._pauses.get(place, now)) - now
-        if wait > 0:
-            raise RateLimited(f"{api}: Feishu asked to wait", retry_after=wait)
-
-    def _pause(self, api: str, limited: str, seconds: float) -> RateLimited:
-        self._pauses[limited] = self._clock.monotonic() + seconds
-        self._pauses.move_to_end(limited)
-        if len(self._pauses) > _REMEMBERED:
-            self._pauses.popitem(last=False)
+    def _limited(self, api: str, limited: str, seconds: float) -> RateLimited:
+        self._pace.pause(limited, seconds)
         return RateLimited(f"{api}: Feishu asks to wait", retry_after=seconds)
-
-    async def _await_slot(self, api: str, chat: str) -> None:
-        now = self._clock.monotonic()
-        at = max(now, self._slots.get(chat, now))
-        if at - now > _LONGEST_WAIT:
-            raise RateLimited(f"{api}: many messages wait for chat {chat!r}", retry_after=at - now)
-        self._slots[chat] = at + _SLOT
-        self._slots.move_to_end(chat)
-        if len(self._slots) > _REMEMBERED:
-            self._slots.popitem(last=False)
-        if at > now:
-            await self._clock.sleep(at - now)
 
     def _explained(self, api: str, place: str, answer: _Answer) -> DeliveryError:
         """What an answer that is no success means."""
-        code, detail = answer.code, str(answer.data.get("msg", ""))[:300]
+        code = answer.code
+        detail = REASONS.get(code or 0) or str(answer.data.get("msg", ""))[:300]
         if answer.status == 429 or code == LIMITED_APP:
-            return self._pause(api, api, self._reset_after(answer.headers))
+            return self._limited(api, api, self._reset_after(answer.headers))
         if code is None and answer.status == NO_SUCH_API:
             return FeishuError(api, NO_SUCH_API, "there is no such API")
         if code is None:
@@ -251,7 +224,7 @@ class FeishuApi:
             kind = DeliveryUnavailable if 300 <= answer.status < 500 else DeliveryUncertain
             return kind(f"{api}: status {answer.status} without JSON")
         if code in LIMITED_CHAT:
-            return self._pause(api, place, _CHAT_PAUSE)
+            return self._limited(api, place, _CHAT_PAUSE)
         if code in CLOSED_APP:
             self.refused.set()
             return CredentialsRefused(api, code, CLOSED_APP[code])

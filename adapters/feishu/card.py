@@ -4,7 +4,14 @@ not use that.
 https://open.feishu.cn/document/uAjLw4CM/ukzMukzMukzM/feishu-cards/streaming-updates-openapi-overview: 10 operations a
 second on one card, each with a `sequence` that is greater than that of the one before, whoever did that; here it comes
 from the time since the card was created, so that it rises in a later process too. A streaming card takes new text for
-10 minutes, and can be written anew as a whole at any time, which ends the streaming.
+10 minutes, and can be written anew as a whole at any time.
+
+A card ends as that page describes it: the last text as text of its element, then `streaming_mode: false` in its settings.
+That is a call more than to write the card anew with `streaming_mode: false` in it, of which no page says that it ends the
+streaming; the field does both (https://github.com/larksuite/openclaw-lark). The text is whole and seen after the first
+call, and the second one takes its line in the list of chats from "generating" to how it begins. Where either is refused,
+or it is not known whether the card streams, it is written anew as a whole.
+
 https://open.feishu.cn/document/server-docs/im-v1/message-card/patch: 5 changes of a message a second, for 14 days. It does
 not reach a card that shows an entity.
 """
@@ -22,9 +29,10 @@ import structlog
 
 from adapters.feishu.address import Shown
 from adapters.feishu.api import FeishuApi
-from adapters.feishu.content import ELEMENT, card, simpler
+from adapters.feishu.content import ELEMENT, card, simpler, streamed
 from adapters.feishu.errors import NO_SCOPE, NO_SUCH_API, REPEATED_OPERATION, SEQUENCE, UNSHOWABLE, FeishuError
 from core.clock import Clock
+from core.errors import RateLimited
 from core.markdown.dialects.feishu import FEISHU
 
 log = structlog.get_logger(__name__)
@@ -48,6 +56,9 @@ class Card:
     rendered: str = ""
     """Its text, in Feishu's dialect, as far as it is known."""
     streaming: bool = False
+    """It takes text for its element: made by this process, and not ended."""
+    inherited: bool = False
+    """What became of it is not known: it was put up by an earlier process, or its end is in doubt."""
 
 
 @dataclass(slots=True)
@@ -91,18 +102,15 @@ class Cards:
         """Show more of an answer that is being written. Raises as `FeishuApi.call`."""
         if rendered == shown.rendered:
             return
-        if shown.streaming and self._now_ms() - shown.shown.created > STREAM_LASTS * 1000:
-            shown.streaming = False
-        if shown.streaming:
+        if self._streams(shown):
             try:
-                await self._operate(shown, f"/elements/{ELEMENT}/content", {"content": rendered})
+                await self._type(shown, rendered)
             except FeishuError as error:
                 if error.code in UNSHOWABLE:
                     raise
                 log.info("a card does not stream any more; it is written anew from here on", error=str(error))
                 shown.streaming = False
             else:
-                shown.rendered = rendered
                 return
         await self.write(shown, text, rendered)
 
@@ -110,17 +118,44 @@ class Cards:
         """Let it show `text` (CommonMark; `rendered` is that in Feishu's dialect) and nothing else; it does not stream
         any more. Raises as `FeishuApi.call`."""
         rendered = FEISHU.render(text) if rendered is None else rendered
+        if self._streams(shown) and await self._ended(shown, text, rendered):
+            return
         shown.rendered, shown.streaming = "", False  # whatever comes of it
         if shown.shown.kind:
             body = {"msg_type": shown.shown.kind, "content": simpler(shown.shown.kind, text)}
             await self._change(shown, "PUT", body)
         elif shown.shown.card:
-            await self._operate(shown, "", {"card": {"type": "card_json", "data": card(rendered, text)}})
+            await self._operate(shown, "PUT", "", {"card": {"type": "card_json", "data": card(rendered, text)}})
         else:
             await self._change(shown, "PATCH", {"content": card(rendered, text)})
         shown.rendered = rendered
 
-    async def _operate(self, shown: Card, what: str, body: Mapping[str, Any]) -> None:
+    async def stop(self, shown: Card, text: str) -> None:
+        """End its streaming; in the list of chats it looks like `text` from now on. Raises as `FeishuApi.call`."""
+        await self._operate(shown, "PATCH", "/settings", {"settings": streamed(text)})
+        shown.streaming = False
+
+    async def _ended(self, shown: Card, text: str, rendered: str) -> bool:
+        """Whether it shows `text` and its streaming is over, by the calls that are documented for that."""
+        try:
+            await self._type(shown, rendered)
+            await self.stop(shown, text)
+        except (FeishuError, RateLimited) as error:  # other answers may have taken what the app may call
+            log.info("a card is written anew at its end", error=str(error))
+            return False
+        return True
+
+    async def _type(self, shown: Card, rendered: str) -> None:
+        """The whole text of the element, which goes on from the one before or takes its place."""
+        if rendered != shown.rendered:
+            shown.rendered = ""  # whatever comes of it
+            await self._operate(shown, "PUT", f"/elements/{ELEMENT}/content", {"content": rendered})
+            shown.rendered = rendered
+
+    def _streams(self, shown: Card) -> bool:
+        return shown.streaming and self._now_ms() - shown.shown.created <= STREAM_LASTS * 1000
+
+    async def _operate(self, shown: Card, method: str, what: str, body: Mapping[str, Any]) -> None:
         entity = shown.shown.card
         path = f"/open-apis/cardkit/v1/cards/{quote(entity, safe='')}{what}"
         for jump in (_JUMP, 0):
@@ -129,7 +164,7 @@ class Cards:
             turns.sequence = max(turns.sequence, elapsed) + 1
             numbered = {**body, "sequence": turns.sequence, "uuid": secrets.token_hex(8)}
             try:
-                await self._api.call("PUT", path, body=numbered)
+                await self._api.call(method, path, body=numbered)
             except FeishuError as error:
                 if error.code == REPEATED_OPERATION:
                     return  # aiohttp repeats a PUT when its connection breaks: the first one took effect

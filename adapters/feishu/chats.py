@@ -13,8 +13,9 @@ from adapters.feishu.address import Address, Shown, load_shown
 from adapters.feishu.api import FeishuApi
 from adapters.feishu.card import Card, Cards, message_path
 from adapters.feishu.content import CARD, PLACEHOLDER, card, entity, file_content, forms
-from adapters.feishu.errors import NO_REPLY, UNSHOWABLE, FeishuError, Gone
+from adapters.feishu.errors import NO_REPLY, UNSHOWABLE, USED_UP, FeishuError, Gone
 from adapters.feishu.signs import Signs
+from adapters.feishu.text import items_in
 from core.adapter import OutboundFile
 from core.clock import Clock
 from core.errors import DeliveryUncertain, TargetGone
@@ -94,7 +95,7 @@ class Chats:
         """
         answer = self._answers.get(message)
         if answer is None:
-            answer = [Card(shown) for shown in load_shown(message)]
+            answer = [Card(shown, inherited=True) for shown in load_shown(message)]
         self._remember(message, answer)
         if not answer:
             raise TargetGone("the answer was taken away, since it could not be changed")
@@ -105,8 +106,12 @@ class Chats:
         try:
             if first.shown.uuid:
                 await self._settle(address, first)
+            if first.inherited:
+                await self._take_over(first, text)
             await self.cards.write(first, text)
         except FeishuError as error:
+            if error.code == USED_UP:
+                raise  # to send it anew will not do either
             log.warning("an answer cannot be changed; it is sent anew", error=str(error))
             await self.take_away(address, first)
             answer.clear()  # CardKit goes on taking changes of a card that nobody sees any more
@@ -165,6 +170,29 @@ class Chats:
                 raise
             log.info("a card was sent before, or never can be", error=str(error))
             doubtful.shown.uuid = ""  # an entity is changed without its message
+
+    async def _take_over(self, inherited: Card, text: str) -> None:
+        """Make sure that whoever reads the chat sees the card, and that it does not stream. Raises TargetGone.
+
+        CardKit goes on taking changes of a card whose message was recalled: by a person, or by a process that died before
+        it could send the text anew. https://open.feishu.cn/document/uAjLw4CM/ukTMukTMukTM/reference/im-v1/message/get
+        """
+        if inherited.shown.card:
+            if inherited.shown.message and await self._is_recalled(inherited.shown.message):
+                raise TargetGone("the answer that was begun is recalled")
+            try:
+                await self.cards.stop(inherited, text)
+            except FeishuError as error:
+                log.info("whether a card still streams is not known", error=str(error))
+        inherited.inherited = False
+
+    async def _is_recalled(self, message: str) -> bool:
+        try:
+            answer = await self.api.call("GET", message_path(message))
+        except FeishuError as error:
+            log.info("whether a message is still there is not known", error=str(error))
+            return False
+        return any(item.get("deleted") is True for item in items_in(answer.get("data"), "items"))
 
     async def _reply_or_create(self, address: Address, body: Mapping[str, Any]) -> Mapping[str, Any]:
         if address.message_id and (address.thread_id or not address.direct):

@@ -28,11 +28,11 @@ _READ_FOR_IT = 400
 def card(rendered: str, text: str, *, streaming: bool = False) -> str:
     """A card that shows `rendered`, which is `text` (CommonMark) in Feishu's dialect, as JSON.
 
-    A `streaming` one is shown as unfinished in the list of chats. Its text is typed on as fast as models write.
+    A `streaming` one is shown as unfinished in the list of chats. Its text is typed on as fast as models write. Another
+    one says that it does not stream: the documents do not say what a card that streams makes of silence about it.
     """
-    config: dict[str, Any] = {"update_multi": True, "summary": {"content": summary(text)}}
+    config: dict[str, Any] = {"update_multi": True, **_config(text, streaming=streaming)}
     if streaming:
-        config["streaming_mode"] = True
         config["streaming_config"] = {
             "print_frequency_ms": {"default": 30},
             "print_step": {"default": 3},
@@ -40,6 +40,11 @@ def card(rendered: str, text: str, *, streaming: bool = False) -> str:
         }
     element = {"tag": "markdown", "element_id": ELEMENT, "content": rendered}
     return _dump({"schema": "2.0", "config": config, "body": {"elements": [element]}})
+
+
+def streamed(text: str) -> str:
+    """Settings that end the streaming of a card that shows `text` (CommonMark), as JSON."""
+    return _dump({"config": _config(text, streaming=False)})
 
 
 def entity(card_id: str) -> str:
@@ -70,6 +75,10 @@ def summary(text: str) -> str:
     """How an answer begins, in one line of plain words."""
     words = " ".join(FEISHU_TEXT.render(text[:_READ_FOR_IT]).split())
     return words if len(words) <= _SUMMARY else f"{words[: _SUMMARY - 1]}…"
+
+
+def _config(text: str, *, streaming: bool) -> dict[str, Any]:
+    return {"streaming_mode": streaming, "summary": {"content": summary(text)}}
 
 
 def _dump(value: Any) -> str:

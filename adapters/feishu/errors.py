@@ -47,8 +47,12 @@ GONE = frozenset(
 )
 NO_REPLY = frozenset((230011, 230019, 230050, 230054, 230071, 230072, 230110, 230111))
 """The question cannot be replied to; its chat may take a message all the same."""
-LATER = frozenset((99991403, 200810, 232096))
-"""The month's calls are used up; a person interacts with the card; the platform does not write at the moment."""
+LATER = frozenset((200810, 232096))
+"""A person interacts with the card; the platform does not write at the moment."""
+USED_UP = 99991403
+"""No further call of the month will do: nobody waits that long for an answer."""
+REASONS = {USED_UP: "the organisation has used up its API calls of this month; its administrator can get a larger plan"}
+"""What stands for Feishu's words where those do not tell the way out."""
 DOUBTFUL = frozenset((1500, 1503, 2200, 5000, 230049, 300120))
 """Internal errors, and "the message is being sent"."""
 UNSHOWABLE = frozenset(

@@ -7,6 +7,7 @@ own. So whatever a process that dies has put up can be found by the next one, wh
 - announced, perhaps sent: sent again with its `uuid`, which Feishu does once; then the first one gets the whole text of
   the first part, the others are recalled;
 - sent and stored: the same without that;
+- recalled, since it could not be changed, and not sent anew yet: the next process looks whether its message is there;
 - in the end the core has committed the answer in parts with keys of their own. The first one is an edit of `message`, as
   above; the others are sent with those keys, which no growing card ever had. More parts than were announced are left to
   the core in the same way.

@@ -125,7 +125,9 @@ class FeishuCardKit:
             raise Refused(10002, "card wants type card_json and data", mistake=True)
         data = self._json_card(new["data"])
         result = self._end(card, call, data)
-        self._switch(card, bool(data.get("config", {}).get("streaming_mode")))
+        mode = data.get("config", {}).get("streaming_mode")
+        if isinstance(mode, bool) and not self.state.settings_end_streaming:
+            self._switch(card, mode)  # the documents do not say what a card means that does not name it
         return result
 
     async def _settings(self, call: Call) -> dict[str, Any]:

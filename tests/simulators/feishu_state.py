@@ -258,6 +258,8 @@ class FeishuState:
         self.calls: deque[tuple[str, dict[str, Any]]] = deque(maxlen=20_000)
         """Each call of an API by its name, with what it carried."""
         self.sent: defaultdict[tuple[str, str], dict[str, FeishuMessage]] = defaultdict(dict)
+        self.settings_end_streaming = False
+        """Only settings do: to write a card anew leaves it in the mode that it was in."""
         self.speed = 1.0
         """How many times faster than in life the long times pass: redeliveries, tokens, streaming mode, uuids."""
         self._numbers = itertools.count(1)

@@ -266,7 +266,7 @@ async def test_the_secret_and_the_token_are_in_no_error(server: Scripted, api: F
         (400, {"code": 230049, "msg": "The message is being sent."}, DeliveryUncertain),
         (400, {"code": 2200, "msg": "internal error"}, DeliveryUncertain),
         (500, {"code": 77, "msg": "internal error"}, DeliveryUncertain),
-        (400, {"code": 99991403, "msg": "quota"}, DeliveryUnavailable),
+        (400, {"code": 99991403, "msg": "quota"}, FeishuError),
         (200, {"code": 230013, "msg": "an error with status 200"}, Gone),
         (502, "<html>502 Bad Gateway</html>", DeliveryUncertain),
         (503, "", DeliveryUncertain),
@@ -290,6 +290,12 @@ async def test_every_answer_has_a_meaning(
         await api.call("POST", "/open-apis/im/v1/messages", body={})
     assert type(raised.value) is error
     assert api.refused.is_set() == (error is CredentialsRefused)
+
+
+async def test_the_months_calls_are_used_up_with_the_way_out(server: Scripted, api: FeishuApi) -> None:
+    server.answers(99991403, msg="This month's API call quota has been exceeded")
+    with pytest.raises(FeishuError, match=r"99991403 .* used up .* administrator can get a larger plan"):
+        await api.call("POST", "/open-apis/im/v1/messages", body={})
 
 
 async def test_without_a_connection_nothing_was_sent(server: Scripted) -> None:

@@ -31,6 +31,7 @@ PARAGRAPH = "Paragraph {} has words and more words. " * 40
 LONG = "\n\n".join(PARAGRAPH.replace("{}", str(number)) for number in range(60))
 """About 95 KB: four cards."""
 CREATE, REPLY = "cardkit.v1.card.create", "im.v1.message.reply"
+UPDATE, SETTINGS = "cardkit.v1.card.update", "cardkit.v1.card.settings"
 
 
 class ShortReply(FeishuReply):
@@ -192,7 +193,7 @@ async def disturb(api: str, kind: str) -> None:
 
 
 async def test_one_call_that_fails_leaves_no_trace() -> None:
-    apis = (CREATE, REPLY, "cardkit.v1.card_element.content", "cardkit.v1.card.update")
+    apis = (CREATE, REPLY, "cardkit.v1.card_element.content", SETTINGS)
     kinds = ("lost", "broken", "html", "limit")
     await asyncio.gather(*(disturb(api, kind) for api in apis for kind in kinds))
 
@@ -215,7 +216,7 @@ async def test_a_place_that_closes_is_told(feishu: SimulatedFeishu, place: Desk)
 
 
 async def test_what_a_card_cannot_show_comes_another_way(feishu: SimulatedFeishu, place: Desk) -> None:
-    feishu.api.faults += [Fault((name,), "code", code=230099) for name in ("cardkit.v1.card.update",) * 2]
+    feishu.api.faults += [Fault((name,), "code", code=230099) for name in (SETTINGS, UPDATE, UPDATE)]
     stored: list[MessageId] = []
     with pytest.raises(FeishuError):
         async with place.reply().stream(key=KEY) as sink:
@@ -344,6 +345,55 @@ async def test_an_answer_that_is_in_doubt_at_its_end_is_replaced(feishu: Simulat
     later = reply_to(Chats(place.chats.api, SystemClock()), place.address)
     await later.edit(stored[-1], "one two three")
     assert [(each.text, each.growing) for each in place.visible] == [("one two three", False)]
+
+
+async def test_a_card_that_a_dead_process_recalled_is_sent_anew(feishu: SimulatedFeishu, place: Desk) -> None:
+    stored: list[MessageId] = []
+    await feed(growing(place), ["one"], stored)
+    feishu.api.faults.append(Fault((UPDATE,), "code", code=200750))
+    with pytest.raises(TargetGone):
+        await place.reply().edit(stored[-1], "one two")
+    later = reply_to(Chats(place.chats.api, SystemClock()), place.address)  # the first one died before it sent it anew
+    with pytest.raises(TargetGone):
+        await later.edit(stored[-1], "one two")
+    await later.send("one two", key=KEY)
+    assert place.texts() == ["one two"]
+
+
+async def test_one_that_was_announced_and_recalled_is_too(feishu: SimulatedFeishu, place: Desk) -> None:
+    sink = growing(place)
+    await sink.append("one")
+    announced = sink.message
+    assert announced is not None
+    await sink.stored()
+    place.shown[0].recalled = True
+    later = reply_to(Chats(place.chats.api, SystemClock()), place.address)
+    with pytest.raises(TargetGone):
+        await later.edit(announced, "one two")
+
+
+async def test_where_messages_cannot_be_read_a_card_is_changed_all_the_same(
+    feishu: SimulatedFeishu, place: Desk
+) -> None:
+    stored: list[MessageId] = []
+    await feed(growing(place), ["one"], stored)
+    feishu.api.faults.append(Fault(("im.v1.message.get",), "code", code=230027))
+    later = reply_to(Chats(place.chats.api, SystemClock()), place.address)
+    await later.edit(stored[-1], "one two")
+    await later.edit(stored[-1], "one two three")
+    assert [(each.text, each.growing) for each in place.visible] == [("one two three", False)]
+    assert len(place.calls("message.get")) == 1
+
+
+async def test_used_up_calls_are_no_reason_to_send_an_answer_anew(feishu: SimulatedFeishu, place: Desk) -> None:
+    stored: list[MessageId] = []
+    await feed(growing(place), ["one"], stored)
+    later = reply_to(Chats(place.chats.api, SystemClock()), place.address)
+    feishu.api.faults += [Fault((name,), "code", code=99991403) for name in ("im.v1.message.get", SETTINGS, UPDATE)]
+    with pytest.raises(FeishuError, match="used up its API calls of this month"):
+        await later.edit(stored[-1], "one two")
+    await later.edit(stored[-1], "one two")  # a person has the dead letter tried again
+    assert [(each.text, each.growing) for each in place.visible] == [("one two", False)]
 
 
 async def test_an_announced_first_card_becomes_the_answer(place: Desk) -> None:

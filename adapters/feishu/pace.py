@@ -1,0 +1,81 @@
+"""When a call may be made: the rates of Feishu's documents, and the pauses that it asks for all the same.
+
+https://open.feishu.cn/document/server-docs/api-call-guide/frequency-control: most APIs take 50 calls a second and 1,000 a
+minute from one app. https://open.feishu.cn/document/server-docs/im-v1/message/create: 5 messages a second to each person,
+and to each group from all its bots together. Calls are counted when they arrive, and other processes may use the same
+app: some room is left.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+
+from core.clock import Clock
+from core.errors import RateLimited
+
+PER_SECOND, PER_MINUTE = 40, 960
+"""Calls of one API."""
+LONGEST_WAIT = 8.0
+"""Seconds to wait for a turn; beyond that the caller is told to come back later."""
+_SLOT = 0.2
+"""Seconds between two new messages in one chat."""
+_REMEMBERED = 5_000
+
+
+class Pace:
+    """Of all calls of one account. An API is a method and a path without ids; a place is a chat, or one call."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._pauses: OrderedDict[str, float] = OrderedDict()
+        self._slots: OrderedDict[str, float] = OrderedDict()
+        self._calls: OrderedDict[str, deque[float]] = OrderedDict()
+        """When the last calls of each API were made, or will be."""
+
+    def pause(self, limited: str, seconds: float) -> None:
+        """Feishu wants no calls of `limited`, an API or a place, for so long."""
+        self._pauses[limited] = self._clock.monotonic() + seconds
+        self._pauses.move_to_end(limited)
+        if len(self._pauses) > _REMEMBERED:
+            self._pauses.popitem(last=False)
+
+    def check(self, api: str, place: str) -> None:
+        """Raises RateLimited during a pause."""
+        now = self._clock.monotonic()
+        wait = max(self._pauses.get(api, now), self._pauses.get(place, now)) - now
+        if wait > 0:
+            raise RateLimited(f"{api}: Feishu asked to wait", retry_after=wait)
+
+    async def turn(self, api: str, chat: str = "") -> None:
+        """Wait for the turn of a call; a new message has one in its chat, too. Raises RateLimited if that takes long."""
+        began = self._clock.monotonic()
+        if chat:
+            at = max(began, self._slots.get(chat, began))
+            if at - began > LONGEST_WAIT:
+                raise RateLimited(f"{api}: many messages wait for chat {chat!r}", retry_after=at - began)
+            self._slots[chat] = at + _SLOT
+            self._slots.move_to_end(chat)
+            if len(self._slots) > _REMEMBERED:
+                self._slots.popitem(last=False)
+            await self._until(at)
+        calls, at = self._made(api), self._clock.monotonic()
+        if len(calls) >= PER_SECOND:
+            at = max(at, calls[-PER_SECOND] + 1.0)
+        if len(calls) == PER_MINUTE:
+            at = max(at, calls[0] + 60.0)
+        if at - began > LONGEST_WAIT:
+            raise RateLimited(f"{api}: many calls wait", retry_after=at - self._clock.monotonic())
+        calls.append(at)
+        await self._until(at)
+
+    def _made(self, api: str) -> deque[float]:
+        calls = self._calls.setdefault(api, deque(maxlen=PER_MINUTE))
+        self._calls.move_to_end(api)
+        if len(self._calls) > _REMEMBERED:
+            self._calls.popitem(last=False)
+        return calls
+
+    async def _until(self, at: float) -> None:
+        wait = at - self._clock.monotonic()
+        if wait > 0:
+            await self._clock.sleep(wait)
