@@ -14,19 +14,17 @@ from aiohttp import web
 
 from adapters.feishu.address import Address
 from adapters.feishu.api import FeishuApi
+from adapters.feishu.bot import Bot
 from adapters.feishu.chats import Chats
 from adapters.feishu.config import Config
 from adapters.feishu.diagnosis import diagnose
-from adapters.feishu.errors import CredentialsRefused, FeishuError, sign_in_error
 from adapters.feishu.files import fetch
 from adapters.feishu.history import missed
-from adapters.feishu.identity import Identity
 from adapters.feishu.link import Link
 from adapters.feishu.reception import Reception
 from adapters.feishu.reply import FeishuReply, reply_to
 from adapters.feishu.sdk import load_decrypt
 from adapters.feishu.signature import Signatures
-from adapters.feishu.text import text_in
 from adapters.feishu.verdict import REFUSED, Verdict
 from adapters.feishu.webhook import Webhook
 from core.adapter import (
@@ -42,14 +40,11 @@ from core.adapter import (
     ServesHttp,
 )
 from core.clock import Clock, SystemClock
-from core.errors import AuthenticationError, ConnectionLost, DeliveryError, FileUnavailable
+from core.errors import AuthenticationError, ConnectionLost, FileUnavailable
 from core.fetching import Files
 from core.messages import AccountId, Attachment, InboundMessage, ReplyAddress
 
 log = structlog.get_logger(__name__)
-
-_NO_BOT = 11205
-"""https://open.feishu.cn/document/ukTMukTMukTM/ugjM14COyUjL4ITN"""
 
 
 class FeishuAdapter(Adapter, CatchesUp, FetchesFiles, Diagnoses):
@@ -62,7 +57,7 @@ class FeishuAdapter(Adapter, CatchesUp, FetchesFiles, Diagnoses):
         secret = config.app_secret.get_secret_value()
         self._api = FeishuApi(config.app_id, secret, url=config.api_url, proxy=config.proxy, clock=self._clock)
         self._chats = Chats(self._api, self._clock)
-        self._bot: Mapping[str, Any] = {}
+        self._bot = Bot(self._api, account, self._clock)
         self._files: Files | None = None
         self._reception: Reception | None = None
         self._gaps = 0
@@ -73,7 +68,7 @@ class FeishuAdapter(Adapter, CatchesUp, FetchesFiles, Diagnoses):
             await self._api.open()
             stack.push_async_callback(self._api.close)
             await self._api.sign_in()
-            self._bot = await self._ask_who()
+            await self._bot.ask()
             # A file's address is made here, so no host but the API's is asked for one.
             files = Files(hosts=(), api_url=self._config.api_url, proxy=self._api.proxy)
             self._files = await stack.enter_async_context(files)
@@ -86,33 +81,9 @@ class FeishuAdapter(Adapter, CatchesUp, FetchesFiles, Diagnoses):
         await self._stack.aclose()
         self._files = None
 
-    async def _ask_who(self) -> Mapping[str, Any]:
-        """The bot, by the only API that knows: https://open.feishu.cn/document/ukTMukTMukTM/uAjMxEjLwITMx4CMyETM"""
-        try:
-            bot = (await self._api.call("GET", "/open-apis/bot/v3/info")).get("bot")
-        except FeishuError as error:
-            if error.code == _NO_BOT:
-                raise AuthenticationError(
-                    f"accounts.{self._account}: the app is no bot; add the feature Bot in the developer console, then "
-                    "create a version and publish it"
-                ) from None
-            raise ConnectionLost(f"Feishu: {error}") from None
-        except CredentialsRefused as error:
-            raise sign_in_error(error) from None
-        except DeliveryError as error:
-            raise ConnectionLost(f"Feishu: {error}") from None
-        if not isinstance(bot, Mapping) or not text_in(bot, "open_id"):
-            raise ConnectionLost(
-                f"accounts.{self._account}.api_url: {self._config.api_url!r} does not answer as Feishu does"
-            )
-        return bot
-
     async def run(self, inbox: Inbox) -> None:
-        identity = Identity(
-            open_id=text_in(self._bot, "open_id"), name=text_in(self._bot, "app_name"), app_id=self._config.app_id
-        )
         everything = self._config.access.channels == "always"
-        reception = Reception(self._account, identity, self._api, self._clock, inbox, everything=everything)
+        reception = Reception(self._account, self._bot, self._api, self._clock, inbox, everything=everything)
         async with reception:
             self._reception = reception
             refused = asyncio.create_task(self._api.refused.wait())
@@ -142,7 +113,7 @@ class FeishuAdapter(Adapter, CatchesUp, FetchesFiles, Diagnoses):
     async def missed(self, since: datetime, places: Sequence[Place]) -> AsyncGenerator[InboundMessage, None]:
         if self._reception is None:
             raise ConnectionLost("the account is not receiving")
-        async with aclosing(missed(self._api, self._reception, since, places)) as messages:
+        async with aclosing(missed(self._api, self._reception, self._clock, since, places)) as messages:
             async for message in messages:
                 yield message
 
@@ -156,7 +127,7 @@ class FeishuAdapter(Adapter, CatchesUp, FetchesFiles, Diagnoses):
     # What is missing
 
     async def diagnose(self) -> Sequence[str]:
-        return await diagnose(self._api, self._config, self._bot)
+        return await diagnose(self._api, self._config, self._bot.info)
 
 
 class SocketAdapter(FeishuAdapter, Heard):

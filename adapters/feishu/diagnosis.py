@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapters.feishu.api import FeishuApi
+from adapters.feishu.bot import MISSING
 from adapters.feishu.config import Config
 from adapters.feishu.endpoint import find_endpoint
 from adapters.feishu.errors import FeishuError
@@ -31,7 +32,7 @@ SCOPES: Mapping[str, tuple[Sequence[str], str]] = {
     ),
     "cardkit:card:write": ((), "answers grow by edits of their card, more slowly"),
     "im:message.reactions:write_only": (("im:message",), "there is no sign that an answer is being written"),
-    "im:resource": (("im:resource:upload",), "/export cannot be posted"),
+    "im:resource": (("im:resource:upload",), "/export comes as text instead of a file"),
     "im:chat:read": (
         ("im:chat", "im:chat:readonly", "im:chat.group_info:readonly"),
         "missed questions are looked for only where the bot was spoken to lately",
@@ -57,7 +58,7 @@ _STATES = {
 
 async def diagnose(api: FeishuApi, config: Config, bot: Mapping[str, Any]) -> Sequence[str]:
     """One sentence for each thing that is missing; `bot` is what `bot/v3/info` told. Raises ConnectionLost."""
-    found = []
+    found = [] if text_in(bot, "open_id") else [MISSING]
     if (state := _STATES.get(bot.get("activate_status", 2))) is not None:
         found.append(f"{state}: its administrator can change that in Feishu's admin console, under Workplace")
     try:

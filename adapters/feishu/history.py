@@ -18,6 +18,7 @@ from adapters.feishu.parse import event_of
 from adapters.feishu.reception import Reception
 from adapters.feishu.text import items_in, text_in
 from core.adapter import Place
+from core.clock import Clock
 from core.errors import DeliveryError, RateLimited
 from core.messages import InboundMessage
 
@@ -28,18 +29,20 @@ _MOST_PAGES = 10
 _OTHERS = 40
 """Groups, and topics in each place, beyond those that are known to be alive."""
 _QUOTE = 3.0
+_PATIENCE = 120.0
+"""Seconds to wait for one page; an app may ask for 1,000 a minute."""
 
 
 async def missed(
-    api: FeishuApi, reception: Reception, since: datetime, places: Sequence[Place]
+    api: FeishuApi, reception: Reception, clock: Clock, since: datetime, places: Sequence[Place]
 ) -> AsyncGenerator[InboundMessage, None]:
-    """Each chat once, and each topic; oldest first in each. Raises RateLimited."""
+    """Each chat once, and each topic; oldest first in each. Raises RateLimited where Feishu lets us wait for long."""
     addresses = [Address.load(place.reply_to) for place in places]
     chats = {address.chat_id: "p2p" if address.direct else "group" for address in addresses}
     topics = {address.thread_id: address for address in addresses if address.thread_id}
     chats |= dict.fromkeys(await _others(api, set(chats)), "group")
     for chat, kind in chats.items():
-        items = await _written(api, "chat", chat, since)
+        items = await _written(api, clock, "chat", chat, since)
         seen = {text_in(item, "message_id") for item in items}
         async for message in _messages(reception, items, kind):
             yield message
@@ -48,7 +51,7 @@ async def missed(
         for topic in [*known, *dict.fromkeys(roots[-_OTHERS:])]:
             inside = [
                 item
-                for item in await _written(api, "thread", topic, since)
+                for item in await _written(api, clock, "thread", topic, since)
                 if text_in(item, "message_id") not in seen  # its root was in the chat
             ]
             async for message in _messages(reception, inside, kind):
@@ -81,7 +84,7 @@ async def _others(api: FeishuApi, seen: set[str]) -> list[str]:
     return [id for chat in alive if (id := text_in(chat, "chat_id")) and id not in seen][:_OTHERS]
 
 
-async def _written(api: FeishuApi, container: str, id: str, since: datetime) -> list[Mapping[str, Any]]:
+async def _written(api: FeishuApi, clock: Clock, container: str, id: str, since: datetime) -> list[Mapping[str, Any]]:
     """What was written in a place since then, oldest first. A topic takes no times, so its end is read backwards."""
     start = int(since.timestamp())
     whole = container == "chat"
@@ -96,8 +99,7 @@ async def _written(api: FeishuApi, container: str, id: str, since: datetime) -> 
     found: list[Mapping[str, Any]] = []
     try:
         for _ in range(_MOST_PAGES):
-            answer = await api.call("GET", "/open-apis/im/v1/messages", params=params)
-            data = answer.get("data")
+            data = await _page(api, clock, params)
             page = items_in(data, "items")
             found += [item for item in page if _written_at(item) >= start * 1000]
             token = text_in(data, "page_token") if isinstance(data, Mapping) and data.get("has_more") is True else ""
@@ -111,6 +113,18 @@ async def _written(api: FeishuApi, container: str, id: str, since: datetime) -> 
     except DeliveryError as error:
         log.info("what was missed in a place cannot be read", place=id, error=str(error))
     return sorted(found, key=_written_at)
+
+
+async def _page(api: FeishuApi, clock: Clock, params: Mapping[str, str]) -> Any:
+    """One page. There may be hundreds of places, and what one place was worth is lost if the next one gives up."""
+    until = clock.monotonic() + _PATIENCE
+    while True:
+        try:
+            return (await api.call("GET", "/open-apis/im/v1/messages", params=params)).get("data")
+        except RateLimited as error:
+            if clock.monotonic() + error.retry_after > until:
+                raise
+            await clock.sleep(error.retry_after)
 
 
 def _written_at(item: Mapping[str, Any]) -> int:

@@ -10,7 +10,8 @@ class Identity:
     """What `bot/v3/info` tells (https://open.feishu.cn/document/ukTMukTMukTM/uAjMxEjLwITMx4CMyETM)."""
 
     open_id: str
-    """The bot as a member: what people mention. Ids of this kind are the app's own: another app sees other ones."""
+    """The bot as a member: what people mention; empty while that is not known. Ids of this kind are the app's own:
+    another app sees other ones."""
     name: str = ""
     app_id: str = ""
     """The bot as an author: histories name apps by it."""

@@ -14,7 +14,7 @@ from typing import Self
 import structlog
 
 from adapters.feishu.api import FeishuApi
-from adapters.feishu.identity import Identity
+from adapters.feishu.bot import Bot
 from adapters.feishu.parse import Original, original_of
 from adapters.feishu.text import is_key, items_in
 from core.clock import Clock
@@ -31,9 +31,9 @@ _AT_ONCE = 20
 class Quotes:
     """Enter it to ask, leave it to end what is under way."""
 
-    def __init__(self, api: FeishuApi, identity: Identity, clock: Clock) -> None:
+    def __init__(self, api: FeishuApi, bot: Bot, clock: Clock) -> None:
         self._api = api
-        self._identity = identity
+        self._bot = bot
         self._clock = clock
         self._known: OrderedDict[str, tuple[Original | None, float]] = OrderedDict()
         self._asking: dict[str, asyncio.Task[None]] = {}
@@ -70,7 +70,7 @@ class Quotes:
                 f"/open-apis/im/v1/messages/{message}",
                 params={"user_id_type": "open_id", "card_msg_content_type": "user_card_content"},
             )
-            found = original_of(items_in(answer.get("data"), "items"), self._identity)
+            found = original_of(items_in(answer.get("data"), "items"), self._bot.identity)
         except DeliveryError as error:
             log.info("a quoted message cannot be read", message=message, error=str(error))
             found = None

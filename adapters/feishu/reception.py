@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from adapters.feishu.api import FeishuApi
-from adapters.feishu.identity import Identity
+from adapters.feishu.bot import Bot
 from adapters.feishu.parse import RECEIVED, Original, kind_of, parse_message, quoted_by
 from adapters.feishu.quotes import Quotes
 from adapters.feishu.verdict import REFUSED, TAKEN, Verdict
@@ -38,15 +38,15 @@ class Reception:
     """One sign-in's. Enter it to take events, leave it to end what it began."""
 
     def __init__(
-        self, account: AccountId, identity: Identity, api: FeishuApi, clock: Clock, inbox: Inbox, *, everything: bool
+        self, account: AccountId, bot: Bot, api: FeishuApi, clock: Clock, inbox: Inbox, *, everything: bool
     ) -> None:
         """`everything`: messages are answered that do not mention the bot."""
         self._account = account
-        self._identity = identity
+        self._bot = bot
         self._clock = clock
         self._inbox = inbox
         self._everything = everything
-        self._quotes = Quotes(api, identity, clock)
+        self._quotes = Quotes(api, bot, clock)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._begun: OrderedDict[tuple[str, str], None] = OrderedDict()
         """Topics in which a person has asked before: every message in a topic replies to its root."""
@@ -76,7 +76,7 @@ class Reception:
 
     def parse(self, payload: Mapping[str, Any]) -> InboundMessage | None:
         """The message in `payload`, without what it replies to."""
-        return parse_message(payload, account=self._account, identity=self._identity)
+        return parse_message(payload, account=self._account, identity=self._bot.identity)
 
     async def complete(self, message: InboundMessage, payload: Mapping[str, Any], *, within: float) -> InboundMessage:
         """`message` of `payload` with the one that it replies to, if that can be had `within` so many seconds."""
@@ -91,6 +91,7 @@ class Reception:
 
     async def _message(self, payload: Mapping[str, Any]) -> Verdict:
         came = self._clock.monotonic()
+        await self._bot.ask_again()
         message = self.parse(payload)
         if message is None:
             return TAKEN

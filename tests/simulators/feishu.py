@@ -174,6 +174,8 @@ class SimulatedFeishu(SimulatedPlatform):
 
     def _covered(self, message: FeishuMessage, app: FeishuApp) -> bool:
         """https://open.feishu.cn/document/server-docs/im-v1/message/events/receive: which scope brings which messages."""
+        if not app.published:
+            return False
         named = any(who == f"app {app.name}" for _, who in message.mentions)
         if message.app is not None:
             return named and INCLUDE_BOTS in app.scopes

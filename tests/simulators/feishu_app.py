@@ -37,6 +37,8 @@ class FeishuAppInfo:
         ]
 
     async def _bot(self, call: Call) -> web.Response:
+        if not call.app.published:
+            raise Refused(11205, "app do not have bot")
         bot = {
             "activate_status": call.app.activate_status,
             "app_name": call.app.name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from aiohttp import web
 from adapters.feishu import api as module
 from adapters.feishu.api import FeishuApi
 from adapters.feishu.errors import CredentialsRefused, FeishuError, Gone
+from adapters.feishu.pace import PER_MINUTE, PER_SECOND, Pace
 from core.clock import SystemClock
 from core.errors import (
     AuthenticationError,
@@ -392,6 +394,37 @@ async def test_one_chat_gets_five_messages_a_second(server: Scripted, api: Feish
     await asyncio.gather(*calls, return_exceptions=True)
 
 
+async def test_each_api_gets_its_calls_a_second(time: HeldClock) -> None:
+    pace, made = Pace(time), Counter[str]()
+
+    async def call(api: str) -> None:
+        await pace.turn(api)
+        made[api] += 1
+
+    calls = [asyncio.create_task(call(api)) for api in ("GET x",) * 100 + ("GET y",)]
+    await time.advance(0.9)
+    assert made == {"GET x": PER_SECOND, "GET y": 1}
+    await time.advance(0.2)
+    assert made["GET x"] == 2 * PER_SECOND
+    await time.advance(1)
+    await asyncio.gather(*calls)
+    assert PER_SECOND < 50
+
+
+async def test_each_api_gets_its_calls_a_minute(time: HeldClock) -> None:
+    pace = Pace(time)
+    for _ in range(PER_MINUTE // PER_SECOND):
+        for _ in range(PER_SECOND):
+            await pace.turn("GET x")
+        await time.advance(1)
+    with pytest.raises(RateLimited) as limited:
+        await pace.turn("GET x")
+    assert limited.value.retry_after == 60 - PER_MINUTE / PER_SECOND
+    await time.advance(limited.value.retry_after)
+    await pace.turn("GET x")
+    assert PER_MINUTE < 1000
+
+
 def test_an_api_is_known_whatever_it_is_called_for() -> None:
     for path, api in (
         ("/open-apis/im/v1/messages/om_dc13264520392913993dd051dba21dcf/reply", "/open-apis/im/v1/messages/:id/reply"),
@@ -401,6 +434,7 @@ def test_an_api_is_known_whatever_it_is_called_for() -> None:
             "/open-apis/cardkit/v1/cards/:id/elements/answer/content",
         ),
         ("/open-apis/bot/v3/info", "/open-apis/bot/v3/info"),
+        ("/open-apis/im/v1/messages/om_abc/reply", "/open-apis/im/v1/messages/:id/reply"),
         ("/open-apis/im/v1/chats", "/open-apis/im/v1/chats"),
         (TOKEN_PATH, TOKEN_PATH),
     ):

@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from adapters.feishu.adapter import FeishuAdapter, create
+from adapters.feishu.address import Address
+from adapters.feishu.bot import Bot
 from adapters.feishu.config import Config
 from adapters.feishu.diagnosis import SCOPES
 from core.adapter import Place, Receipt
 from core.errors import AuthenticationError, ConnectionLost, FileRefused, FileUnavailable
 from core.messages import AccountId, Attachment, ChannelId, InboundMessage, ThreadId
+from tests.clock import HeldClock
 from tests.contract.world import until
 from tests.simulators.feishu import SimulatedFeishu
+from tests.simulators.feishu_desk import api_for
 from tests.simulators.feishu_rest import Fault
 
 
@@ -55,17 +61,25 @@ class Desk:
         return [message async for message in self.adapter.missed(datetime.now(UTC) - since, places)]
 
 
+@asynccontextmanager
+async def receiving(desk: Desk) -> AsyncIterator[None]:
+    """Its adapter, which is entered, runs."""
+    task = asyncio.create_task(desk.adapter.run(desk.inbox))
+    try:
+        await desk.feishu.listening()
+        await until(desk.adapter.gaps)
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
 @pytest.fixture
 async def desk() -> AsyncIterator[Desk]:
     async with SimulatedFeishu() as feishu:
         desk = Desk(feishu)
-        async with desk.adapter:
-            task = asyncio.create_task(desk.adapter.run(desk.inbox))
-            await feishu.listening()
-            await until(desk.adapter.gaps)
+        async with desk.adapter, receiving(desk):
             yield desk
-            task.cancel()
-            await asyncio.wait({task})
         assert [*feishu.complaints()] == []
 
 
@@ -162,6 +176,33 @@ async def test_topics_are_read_to_their_end_and_new_ones_are_found_by_their_root
     assert "old root" not in found
 
 
+async def test_two_hundred_places_are_read_without_a_refusal(desk: Desk) -> None:
+    for number in range(200):
+        await desk.feishu.person_writes(f"hello {number}", user=f"user{number}", age=timedelta(minutes=1))
+    chats = [chat for chat in desk.feishu.state.chats.values() if chat.kind == "p2p"]
+    found = await desk.missed(
+        *(
+            Place(
+                channel=ChannelId(chat.id),
+                thread=None,
+                is_direct=True,
+                reply_to=Address(message_id="", chat_id=chat.id, direct=True).dump(),
+                last=datetime.now(UTC),
+            )
+            for chat in chats
+        )
+    )
+    assert [message.text for message in found] == [f"hello {number}" for number in range(200)]
+    assert desk.feishu.api.limits == {}
+
+
+async def test_a_pause_that_is_asked_for_meanwhile_is_waited_for(desk: Desk) -> None:
+    await desk.feishu.person_writes("hello", direct=False)
+    await until(lambda: desk.received)
+    desk.feishu.api.faults.append(Fault(("im.v1.message.list",), "limit", seconds=1.0))
+    assert [message.text for message in await desk.missed()] == ["hello"]
+
+
 async def test_what_was_taken_back_and_what_bots_wrote_was_not_missed(desk: Desk) -> None:
     desk.feishu.person_recalls(await desk.feishu.person_writes("never mind", direct=False))
     await desk.feishu.bot_writes("I am a bot", own=False, direct=False)
@@ -250,11 +291,70 @@ async def test_an_app_that_is_switched_off_is_told() -> None:
             assert "switched the app off" in finding
 
 
-async def test_an_app_that_is_no_bot_fails_with_the_way_out() -> None:
+async def test_an_app_connects_before_it_is_published_and_understands_mentions_once_it_is() -> None:
     async with SimulatedFeishu() as feishu:
-        feishu.api.faults.append(Fault(("bot.v3.info",), "code", code=11205))
-        with pytest.raises(AuthenticationError, match="add the feature Bot"):
-            await Desk(feishu).adapter.__aenter__()
+        desk = Desk(feishu)
+        desk.app.published = False
+        with capture_logs() as logs:
+            for _ in range(2):
+                async with desk.adapter, receiving(desk):
+                    assert any("feature Bot" in each for each in await desk.adapter.diagnose())
+        assert sum("publish" in str(entry.get("reason")) for entry in logs) == 1
+        async with desk.adapter, receiving(desk):
+            desk.app.published = True
+            for text in ("first", "second"):
+                await feishu.person_writes(text, direct=False)
+            await until(lambda: len(desk.received) == 2)
+            assert [message.mentions_bot for message in desk.received] == [True, True]
+            assert [message.text for message in desk.received] == ["first", "second"]
+        asked = [api for api, _ in feishu.state.calls if api == "bot.v3.info"]
+        assert len(asked) == 4  # at three sign-ins, and when something came
+        assert feishu.complaints() == []
+
+
+async def test_direct_messages_are_understood_whoever_the_bot_is() -> None:
+    async with SimulatedFeishu() as feishu:
+        feishu.api.faults += [Fault(("bot.v3.info",), "code", code=11205) for _ in range(2)]
+        desk = Desk(feishu)
+        async with desk.adapter, receiving(desk):
+            for direct in (True, False, False):
+                await feishu.person_writes("hello", direct=direct)
+            await until(lambda: len(desk.received) == 3)
+        assert [(message.is_direct, message.mentions_bot) for message in desk.received] == [
+            (True, False),
+            (False, False),
+            (False, False),
+        ]
+        assert feishu.api.faults == []
+
+
+async def test_who_the_bot_is_is_asked_once_a_minute_until_it_is_known() -> None:
+    async with SimulatedFeishu() as feishu:
+        app, clock = feishu.state.app("bot"), HeldClock()
+        api = api_for(feishu, clock=clock)
+        await api.open()
+        bot = Bot(api, AccountId("bot"), clock)
+        app.published = False
+        await bot.ask()
+        for seconds in (0, 30, 31):
+            await clock.advance(seconds)
+            await asyncio.gather(*(bot.ask_again() for _ in range(5)))
+        assert len(feishu.state.calls) == 3
+        app.published = True
+        await bot.ask_again()
+        assert bot.identity.open_id == ""
+        await clock.advance(61)
+        feishu.api.faults.append(Fault(("bot.v3.info",), "html"))
+        await bot.ask_again()
+        await clock.advance(61)
+        await asyncio.gather(*(bot.ask_again() for _ in range(5)))
+        assert bot.identity.open_id == app.open_id
+        assert len(feishu.state.calls) == 5
+        await api.close()
+
+
+async def test_a_server_that_fails_is_asked_who_the_bot_is_by_the_next_attempt() -> None:
+    async with SimulatedFeishu() as feishu:
         feishu.api.faults.append(Fault(("bot.v3.info",), "html"))
         with pytest.raises(ConnectionLost):
             await Desk(feishu).adapter.__aenter__()
