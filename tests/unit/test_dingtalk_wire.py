@@ -296,6 +296,23 @@ async def test_over_quota_is_told_and_acknowledged(dingtalk: SimulatedDingTalk) 
     assert len([entry for entry in logs if "20001" in entry["event"]]) == 1
 
 
+async def test_a_connection_that_breaks_is_replaced_at_once(dingtalk: SimulatedDingTalk) -> None:
+    async with running(dingtalk) as bot:
+        for number in range(5):
+            await dingtalk.drop()
+            await until(dingtalk.links, seconds=2)
+            assert (await bot.hears(f"message {number}")).text == f"message {number}"
+        assert len(bot.calls(TOKEN)) == 1
+
+
+async def test_a_connection_that_is_refused_is_left_to_the_supervisor(dingtalk: SimulatedDingTalk) -> None:
+    async with running(dingtalk) as bot:
+        dingtalk.refuse_links(1)
+        await dingtalk.drop()
+        await until(lambda: bot.task is not None and bot.task.done())
+        assert isinstance(bot.ended(), ConnectionLost)
+
+
 async def test_an_announced_end_is_met_by_a_second_connection_and_loses_nothing(dingtalk: SimulatedDingTalk) -> None:
     async with running(dingtalk) as bot:
         bot.gate.clear()
@@ -318,12 +335,11 @@ async def test_a_platform_that_only_says_goodbye_is_left_to_the_supervisor(dingt
     async with running(dingtalk) as bot:
         task = bot.task
         assert task is not None
-        for number in range(1, 12):
-            await until(lambda number=number: task.done() or dingtalk.gateway.opened["bot"] >= number)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
-            await dingtalk.listening()
+        for _ in range(22):
+            await until(lambda: task.done() or not all(each.leaving for each in dingtalk.gateway.open("bot")))
             await dingtalk.gateway.disconnect("bot")
         await until(task.done)
-        assert isinstance(bot.ended(), ConnectionLost)
+        assert isinstance(bot.ended(), ConnectionLost | RateLimited)
 
 
 async def test_a_half_open_connection_is_noticed_by_a_ping(
@@ -331,11 +347,15 @@ async def test_a_half_open_connection_is_noticed_by_a_ping(
 ) -> None:
     monkeypatch.setattr("adapters.dingtalk.link._PONG_WITHIN", 0.2)
     monkeypatch.setattr("adapters.dingtalk.link._Client.keepalive.__defaults__", (0.05,))
-    async with running(dingtalk) as bot:
-        await holds(lambda: bot.task is not None and not bot.task.done())
-        dingtalk.go_silent()
-        await until(lambda: bot.task is not None and bot.task.done(), seconds=5)
-        assert "ping" in str(bot.ended())
+    with structlog.testing.capture_logs() as logs:
+        async with running(dingtalk) as bot:
+            await holds(lambda: dingtalk.gateway.opened["bot"] == 1)
+            dingtalk.go_silent()
+            await until(lambda: dingtalk.gateway.opened["bot"] == 2, seconds=5)
+            assert (await bot.hears("still there?")).text == "still there?"
+    assert [entry["reason"] for entry in logs if entry["event"] == "a connection ends"] == [
+        "no answer to a ping for 0.2 s"
+    ]
 
 
 @pytest.mark.parametrize("state", ["idle", "silent", "committing"])
