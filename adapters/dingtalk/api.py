@@ -27,6 +27,10 @@ _SIGN_IN = 4.0
 is back, and a first attempt that fails costs them a second, a few of them half a minute."""
 _EARLY = 300.0
 """Seconds before its end at which an access token is replaced: 7,200 are given, the clocks may differ."""
+_PER_SECOND = 18.0
+"""Calls of one kind: DingTalk takes 20 from an app of a company in the standard edition, more from others."""
+_LONGEST_WAIT = 3.0
+"""Seconds to wait for a slot; beyond that the caller is told to come back later."""
 _LONGEST_PAUSE = 30.0
 """Seconds between two calls that a limit per second refuses again and again."""
 _ALL = "*"
@@ -64,6 +68,8 @@ class DingTalkApi:
         self._renewal: asyncio.Task[str] | None = None
         """Under way for all who wait."""
         self._pauses: dict[str, _Pause] = {}
+        self._slots: dict[str, float] = {}
+        """When each call may be made next."""
         self.refused = asyncio.Event()
         """Set when DingTalk no longer takes the app's credentials."""
 
@@ -74,6 +80,7 @@ class DingTalkApi:
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
         self._token = ""
         self._pauses.clear()
+        self._slots.clear()
         self.refused.clear()
         self._opened.set()
 
@@ -154,10 +161,10 @@ class DingTalkApi:
         return endpoint, ticket
 
     async def _call(self, method: str, path: str, body: Mapping[str, Any], *, token: str = "") -> Mapping[str, Any]:
-        limit, now = f"{method} {path}", self._clock.monotonic()
-        until = max((self._pauses[each].until for each in (limit, _ALL) if each in self._pauses), default=now)
-        if until > now:
-            raise RateLimited(f"{path}: DingTalk asked to wait", retry_after=until - now)
+        limit = f"{method} {path}"
+        self._check_pause(limit)
+        if await self._await_slot(limit):
+            self._check_pause(limit)
         headers = {"x-acs-dingtalk-access-token": token} if token else {}
         try:
             data = await self._exchange(method, URL(self._url + path), body, name=path, headers=headers)
@@ -166,13 +173,32 @@ class DingTalkApi:
         self._pauses.pop(limit, None)
         return data
 
+    def _check_pause(self, limit: str) -> None:
+        now = self._clock.monotonic()
+        until = max((self._pauses[each].until for each in (limit, _ALL) if each in self._pauses), default=now)
+        if until > now:
+            raise RateLimited(f"{limit}: DingTalk asked to wait", retry_after=until - now)
+
+    async def _await_slot(self, limit: str) -> bool:
+        """Whether it was waited, so that many calls at once do not run into the limit per second."""
+        now = self._clock.monotonic()
+        at = max(now, self._slots.get(limit, now))
+        if at - now > _LONGEST_WAIT:
+            raise RateLimited(f"{limit}: many calls wait", retry_after=at - now)
+        self._slots[limit] = at + 1 / _PER_SECOND
+        if at > now:
+            await self._clock.sleep(at - now)
+        return at > now
+
     def _longer(self, limit: str, limited: RateLimited) -> RateLimited:
         """A pause doubles while it is not enough. Each call has its own, but for that of the machine's address."""
         pause = self._pauses.setdefault(_ALL if limited.retry_after >= SHUT_OUT else limit, _Pause())
-        seconds = max(limited.retry_after, min(limited.retry_after * 2.0**pause.refusals, _LONGEST_PAUSE))
-        pause.refusals = min(pause.refusals + 1, 10)
-        pause.until = self._clock.monotonic() + seconds
-        return RateLimited(str(limited), retry_after=seconds)
+        now = self._clock.monotonic()
+        if pause.until <= now:  # else it was refused together with others
+            seconds = max(limited.retry_after, min(limited.retry_after * 2.0**pause.refusals, _LONGEST_PAUSE))
+            pause.refusals = min(pause.refusals + 1, 10)
+            pause.until = now + seconds
+        return RateLimited(str(limited), retry_after=pause.until - now)
 
     async def post(self, url: URL, body: Mapping[str, Any], *, name: str) -> Mapping[str, Any]:
         """A call without the access token, of an address that is not the API's; `name` is what errors call it."""

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from adapters.dingtalk import Config, DingTalkAdapter
 from adapters.dingtalk.address import Address
+from adapters.dingtalk.api import DingTalkApi
 from adapters.dingtalk.failures import CredentialsRefused, DingTalkError, ScopeMissing, TokenOver, refusal
 from adapters.dingtalk.messages import title_of
 from core.adapter import IdempotencyKey, Receipt
@@ -31,6 +32,7 @@ from core.errors import (
     TargetGone,
 )
 from core.messages import AccountId, InboundMessage
+from tests.clock import HeldClock
 from tests.contract.platform import Delivery
 from tests.contract.world import holds, until
 from tests.simulators.dingtalk import SimulatedDingTalk
@@ -352,6 +354,7 @@ async def test_a_half_open_connection_is_noticed_by_a_ping(
             await holds(lambda: dingtalk.gateway.opened["bot"] == 1)
             dingtalk.go_silent()
             await until(lambda: dingtalk.gateway.opened["bot"] == 2, seconds=5)
+            await dingtalk.listening()
             assert (await bot.hears("still there?")).text == "still there?"
     assert [entry["reason"] for entry in logs if entry["event"] == "a connection ends"] == [
         "no answer to a ping for 0.2 s"
@@ -518,11 +521,38 @@ async def test_a_limit_is_waited_out_for_that_call_alone_and_longer_each_time(di
         dingtalk.api.faults.append(Fault((GROUP,), "limit", 0.9))
         with pytest.raises(RateLimited) as limited:
             await bot.answers(asked, "one", webhook="")
-        assert limited.value.retry_after == 1.0
+        assert limited.value.retry_after == pytest.approx(1.0)
         with pytest.raises(RateLimited):  # DingTalk is not even asked
             await bot.answers(asked, "two", webhook="")
         assert len(bot.calls(GROUP)) == 1
         await bot.answers(direct, "another call", webhook="")
+
+
+async def test_many_calls_at_once_stay_below_the_limit_per_second(dingtalk: SimulatedDingTalk) -> None:
+    async with running(dingtalk) as bot:
+        asked = await bot.hears("hello", direct=False)
+        began = asyncio.get_running_loop().time()
+        await asyncio.gather(*(bot.answers(asked, f"answer {number}", webhook="") for number in range(45)))
+        assert 2.0 < asyncio.get_running_loop().time() - began < 5.0
+        assert len(shown(dingtalk, asked)) == len(bot.calls(GROUP)) == 45
+        crowd = (bot.answers(asked, "one of many", webhook="") for _ in range(80))
+        results = await asyncio.gather(*crowd, return_exceptions=True)
+        assert {type(each) for each in results} == {type(None), RateLimited}
+
+
+async def test_calls_that_are_refused_together_make_one_pause() -> None:
+    clock = HeldClock()
+    api = DingTalkApi("id", "secret", url="http://127.0.0.1:9", proxy=None, clock=clock)
+    limited = RateLimited("too many calls", retry_after=1.0)
+    assert api._longer("a call", limited).retry_after == 1.0
+    await clock.advance(0.5)
+    assert api._longer("a call", limited).retry_after == 0.5
+    await clock.advance(0.5)
+    assert [api._longer(each, limited).retry_after for each in ("a call", "another")] == [2.0, 1.0]
+    for _ in range(9):
+        await clock.advance(60)
+        longest = api._longer("a call", limited).retry_after
+    assert longest == 30.0
 
 
 async def test_a_machine_that_is_shut_out_calls_nothing(dingtalk: SimulatedDingTalk) -> None:
@@ -532,7 +562,7 @@ async def test_a_machine_that_is_shut_out_calls_nothing(dingtalk: SimulatedDingT
         dingtalk.api.faults.append(Fault((GROUP,), "punished"))
         with pytest.raises(RateLimited) as limited:
             await bot.answers(asked, "one", webhook="")
-        assert limited.value.retry_after == 300.0
+        assert limited.value.retry_after == pytest.approx(300.0)
         with pytest.raises(RateLimited):
             await bot.answers(direct, "another call", webhook="")
         assert not bot.calls(ONE_TO_ONE)
