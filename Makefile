@@ -6,8 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 ARGS ?=
-# Two at a time: most tests wait for processes, disks and browsers rather than compute.
-PARALLEL ?= -n 2 --dist worksteal
+# Four at a time: most tests wait for processes, disks and browsers rather than compute.
+PARALLEL ?= -n 4 --maxschedchunk=1
 
 .PHONY: help run test check bench fmt lock clean
 

@@ -37,6 +37,9 @@ from tests.simulators.openai_server import Fault, OpenAIServer
 DROPS_FOR = float(os.environ.get("CHATGPT_MS_DROPS_FOR", "10"))
 """Seconds."""
 
+EVENTS = int(os.environ.get("CHATGPT_MS_EVENTS", "40"))
+"""That are delivered five times each."""
+
 Check = TypeVar("Check", bound=Callable[..., Any])
 
 
@@ -217,6 +220,25 @@ class AdapterContract:
             await world.fence(gateway)
             assert once("answer to: once", world.texts(asked))
             assert [request.last for request in world.model.requests] == ["once", "fence 1"]
+
+    async def test_redeliveries_within_seven_hours_get_no_second_answer(self, world: World) -> None:
+        """As Feishu does it when no acknowledgement arrives, each time to another process."""
+        asked: dict[str, Delivery] = {}
+        async with world.gateway() as gateway:
+            for number in range(EVENTS):
+                text = f"<{number}>"
+                asked[text] = await world.platform.person_writes(text, user=f"user{number % 20}")
+            await until(lambda: len(gateway.store.accepted) == EVENTS and gateway.idle)
+        for seconds in (15, 300, 3600, 6 * 3600):
+            world.clock.passed += timedelta(seconds=seconds)
+            async with world.gateway() as gateway:
+                for delivery in asked.values():
+                    await world.platform.redeliver(delivery)
+                await until(lambda: gateway.store.asked >= EVENTS)
+                await until(lambda: gateway.idle)
+                assert gateway.store.accepted == []
+        assert sorted(request.last for request in world.model.requests) == sorted(asked)
+        assert [text for text, delivery in asked.items() if not once(f"answer to: {text}", world.texts(delivery))] == []
 
     @needs(Feature.ACKNOWLEDGEMENT)
     async def test_a_message_is_acknowledged_after_the_commit_and_not_before(self, world: World) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from core.adapter import Adapter, AnyAdapterSpec, Receipt, ReplyChannel
-from core.clock import Clock
+from core.clock import Clock, SystemClock
 from core.errors import StorageUnavailable
 from core.journal import Accepted, Quota
 from core.markdown.parse import parse
@@ -68,6 +69,16 @@ def missing(answer: str, shown: Sequence[str]) -> str:
         if position < len(wanted) and character == wanted[position]:
             position += 1
     return wanted[position:]
+
+
+class LaterClock(SystemClock):
+    """The machine's clocks, some time later: hours pass at once."""
+
+    def __init__(self) -> None:
+        self.passed = timedelta(0)
+
+    def now(self) -> datetime:
+        return super().now() + self.passed
 
 
 class HeldStore(SqliteStore):
@@ -140,6 +151,8 @@ class World:
     folder: Path
     changes: dict[str, Any] = field(default_factory=dict)
     """Keys that every account of the next gateway gets."""
+    clock: LaterClock = field(default_factory=LaterClock)
+    """That of the gateway; adapters have the machine's."""
 
     def _find_spec(self, name: str) -> AnyAdapterSpec:
         return self.platform.spec if name == self.platform.spec.platform else registry.spec(name)
@@ -174,7 +187,8 @@ class World:
 
         tasks, threads = asyncio.all_tasks(), set(threading.enumerate())
         with capture_logs() as logs:
-            app = App(load(config, {}, find_spec=self._find_spec), open_store=open_store, find_spec=self._find_spec)
+            loaded = load(config, {}, find_spec=self._find_spec)
+            app = App(loaded, clock=self.clock, open_store=open_store, find_spec=self._find_spec)
             async with app:
                 self.platform.gateway_listens(app.url)
                 if listening:
