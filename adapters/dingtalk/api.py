@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -27,8 +28,10 @@ _SIGN_IN = 4.0
 is back, and a first attempt that fails costs them a second, a few of them half a minute."""
 _EARLY = 300.0
 """Seconds before its end at which an access token is replaced: 7,200 are given, the clocks may differ."""
-_PER_SECOND = 18.0
+_PER_SECOND = 18
 """Calls of one kind: DingTalk takes 20 from an app of a company in the standard edition, more from others."""
+_SECOND = 1.05
+"""Seconds; calls do not take the same time to arrive."""
 _LONGEST_WAIT = 3.0
 """Seconds to wait for a slot; beyond that the caller is told to come back later."""
 _LONGEST_PAUSE = 30.0
@@ -68,8 +71,8 @@ class DingTalkApi:
         self._renewal: asyncio.Task[str] | None = None
         """Under way for all who wait."""
         self._pauses: dict[str, _Pause] = {}
-        self._slots: dict[str, float] = {}
-        """When each call may be made next."""
+        self._slots: dict[str, deque[float]] = {}
+        """When each call was made lately, or will be."""
         self.refused = asyncio.Event()
         """Set when DingTalk no longer takes the app's credentials."""
 
@@ -182,10 +185,11 @@ class DingTalkApi:
     async def _await_slot(self, limit: str) -> bool:
         """Whether it was waited, so that many calls at once do not run into the limit per second."""
         now = self._clock.monotonic()
-        at = max(now, self._slots.get(limit, now))
+        slots = self._slots.setdefault(limit, deque(maxlen=_PER_SECOND))
+        at = max(now, slots[0] + _SECOND) if len(slots) == _PER_SECOND else now
         if at - now > _LONGEST_WAIT:
             raise RateLimited(f"{limit}: many calls wait", retry_after=at - now)
-        self._slots[limit] = at + 1 / _PER_SECOND
+        slots.append(at)
         if at > now:
             await self._clock.sleep(at - now)
         return at > now
