@@ -1,18 +1,15 @@
-"""The gateway with DingTalk's adapter broken on purpose: what the harness for kills must notice.
-
-`python -m tests.scenario.broken_dingtalk FAULT run --config F`.
-"""
+"""DingTalk's adapter broken on purpose (tests/scenario/breaking.py)."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-import sys
 from typing import Any
 
 import adapters.dingtalk.growing
 from adapters.dingtalk.parse import parse_message
 from adapters.dingtalk.reception import Reception
+from tests.scenario.breaking import run
 
 _SALT = secrets.token_hex(4)
 
@@ -29,18 +26,15 @@ async def _hasty(self: Reception, data: Any) -> None:
         asyncio.get_running_loop().call_later(2.0, lambda: asyncio.ensure_future(self._inbox(message)))
 
 
-def main() -> None:
-    match sys.argv.pop(1):
-        case "strangers":
-            adapters.dingtalk.growing.card_of = _of_this_process
-        case "hasty":
-            Reception.take = _hasty  # type: ignore[method-assign]  # broken on purpose
-        case fault:
-            raise SystemExit(f"no such fault: {fault}")
-    from gateway.__main__ import main as run
+def strangers() -> None:
+    """No process finds the cards of another one."""
+    adapters.dingtalk.growing.card_of = _of_this_process
 
-    run()
+
+def hasty() -> None:
+    """A message is acknowledged before it is committed."""
+    Reception.take = _hasty  # type: ignore[method-assign]  # broken on purpose
 
 
 if __name__ == "__main__":
-    main()
+    run(strangers, hasty)

@@ -1,31 +1,21 @@
-"""The gateway with Feishu's chats broken on purpose: what the harness for kills must notice.
-
-`python -m tests.scenario.broken_feishu FAULT run --config F`.
-"""
+"""Feishu's chats broken on purpose (tests/scenario/breaking.py)."""
 
 from __future__ import annotations
-
-import sys
 
 from adapters.feishu.address import Address
 from adapters.feishu.card import Card
 from adapters.feishu.chats import Chats
+from tests.scenario.breaking import run
 
 
 async def _nothing(self: Chats, address: Address, unwanted: Card) -> None:
     """Leaves what a dead process put up."""
 
 
-def main() -> None:
-    match sys.argv.pop(1):
-        case "leftovers":
-            Chats.take_away = _nothing  # type: ignore[method-assign]  # broken on purpose
-        case fault:
-            raise SystemExit(f"no such fault: {fault}")
-    from gateway.__main__ import main as run
-
-    run()
+def leftovers() -> None:
+    """What a dead process put up stays."""
+    Chats.take_away = _nothing  # type: ignore[method-assign]  # broken on purpose
 
 
 if __name__ == "__main__":
-    main()
+    run(leftovers)

@@ -1,13 +1,9 @@
-"""The gateway with one rule broken on purpose: what a harness that judges the rule must notice.
-
-`python -m tests.scenario.broken_gateway FAULT run --config F`, with the name of a function below.
-"""
+"""Rules of the core broken on purpose (tests/scenario/breaking.py)."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +18,7 @@ from core.storage.sqlite import SqliteStore
 from gateway import running
 from gateway.app import App
 from gateway.config import Config
+from tests.scenario.breaking import run
 
 LATE = 0.05
 """Seconds between the receipt and the commit."""
@@ -122,14 +119,5 @@ def shared() -> None:
     setattr(ConversationKey, "of", classmethod(of))  # noqa: B010 - as above
 
 
-def main() -> None:
-    """Break it and run it."""
-    from gateway.cli import cli
-
-    fault, *arguments = sys.argv[1:]
-    {function.__name__: function for function in (early, forgetful, disordered, shared)}[fault]()
-    sys.exit(cli(arguments))
-
-
 if __name__ == "__main__":
-    main()
+    run(early, forgetful, disordered, shared)

@@ -1,16 +1,12 @@
-"""The gateway with Slack's reply channels broken on purpose: what the harness for kills must notice.
-
-`python -m tests.scenario.broken_slack FAULT run --config F`.
-"""
+"""Slack's reply channels broken on purpose (tests/scenario/breaking.py)."""
 
 from __future__ import annotations
-
-import sys
 
 from adapters.slack.address import Address, ts_of
 from adapters.slack.workspace import Workspace
 from core.markdown.dialects.slack import SLACK_MARKDOWN
 from core.messages import MessageId
+from tests.scenario.breaking import run
 
 
 async def _nothing(self: Workspace, address: Address) -> None:
@@ -22,17 +18,11 @@ async def _only_the_first(self: Workspace, address: Address, message: MessageId,
     await self.update(address.channel, ts_of(message), SLACK_MARKDOWN.render(text), "")
 
 
-def main() -> None:
-    match sys.argv.pop(1):
-        case "leftovers":
-            Workspace.remove_lost_streams = _nothing  # type: ignore[method-assign]  # broken on purpose
-            Workspace.replace = _only_the_first  # type: ignore[method-assign]  # broken on purpose
-        case fault:
-            raise SystemExit(f"no such fault: {fault}")
-    from gateway.__main__ import main as run
-
-    run()
+def leftovers() -> None:
+    """What a dead process began stays."""
+    Workspace.remove_lost_streams = _nothing  # type: ignore[method-assign]  # broken on purpose
+    Workspace.replace = _only_the_first  # type: ignore[method-assign]  # broken on purpose
 
 
 if __name__ == "__main__":
-    main()
+    run(leftovers)

@@ -10,14 +10,13 @@ import asyncio
 import os
 import random
 import re
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from tests.scenario.breaking import broken
 from tests.scenario.conftest import MakeGateway
 from tests.scenario.gateway_process import GatewayProcess, assert_discreet
 from tests.simulators.openai_server import OpenAIServer
@@ -28,7 +27,6 @@ EXAMPLES = int(os.environ.get("CHATGPT_MS_EXAMPLES", "1000"))
 USERS = 50
 KEYS = {"red": "cms-red-0123456789abcdef", "blue": "cms-blue-0123456789abcdef"}
 CANARY = re.compile(r"canary-[0-9a-z]+-end")
-ROOT = Path(__file__).parents[2]
 
 Findings = list[str]
 
@@ -156,10 +154,7 @@ async def test_the_harness_sees_a_shared_conversation(
     make_gateway: MakeGateway, http: aiohttp.ClientSession, model: OpenAIServer
 ) -> None:
     parrot(model)
-    command = (sys.executable, "-m", "tests.scenario.broken_gateway", "shared")
-    gateway = await make_gateway(
-        command=command, environ={"PYTHONPATH": str(ROOT)}, config={"limits": {"queued": 1000}}
-    )
+    gateway = await make_gateway(**broken("broken_gateway", "shared"), config={"limits": {"queued": 1000}})
     await gateway.start()
     people = crowd()[:10]
 

@@ -14,7 +14,6 @@ import os
 import random
 import shutil
 import sqlite3
-import sys
 from collections import Counter, defaultdict
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.scenario.breaking import broken
 from tests.scenario.conftest import MakeGateway
 from tests.scenario.gateway_process import COMMAND, GatewayProcess, assert_discreet, until
 from tests.simulators.openai_server import OpenAIServer
@@ -38,7 +38,6 @@ BURST = 3
 REPEATED = 0.2
 IN_STARTUP = 0.2
 """Of the starts are killed before they are ready, in addition."""
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass(eq=False)
@@ -271,9 +270,6 @@ async def test_nothing_is_lost_doubled_or_misordered(
 async def test_the_harness_sees_a_broken_rule(
     make_gateway: MakeGateway, http: aiohttp.ClientSession, model: OpenAIServer, tmp_path: Path, fault: str, seen: str
 ) -> None:
-    command = (sys.executable, "-m", "tests.scenario.broken_gateway", fault)
-    verdict, _ = await judge(
-        make_gateway, http, model, tmp_path, kills=3, command=command, environ={"PYTHONPATH": str(ROOT)}
-    )
+    verdict, _ = await judge(make_gateway, http, model, tmp_path, kills=3, **broken("broken_gateway", fault))
 
     assert getattr(verdict, seen) > 0
