@@ -13,6 +13,8 @@ import pytest
 from tests.scenario.gateway_process import GatewayProcess, client
 from tests.simulators.openai_server import OpenAIServer
 
+pytest.register_assert_rewrite("tests.scenario.process_scenarios")  # so that what fails there shows its values
+
 
 class MakeGateway(Protocol):
     """Makes a gateway that asks the test's model; keyword arguments are GatewayProcess's."""
