@@ -1,12 +1,11 @@
-"""kill -9 in the middle of answers on Discord: each question ends with one whole answer, and nothing half remains.
+"""The gateway as a process on a simulated Discord.
 
-The gateway is a process, Discord is simulated on its wire here. Some questions are written while nobody runs.
-The number of kills is CHATGPT_MS_KILLS (20).
+Beside what all platforms have, people who go on talking in the same places are answered across kills, also what they
+write while nobody runs.
 """
 
 from __future__ import annotations
 
-import os
 import random
 
 import pytest
@@ -14,15 +13,28 @@ import pytest
 from tests.contract.platform import Delivery
 from tests.scenario.conftest import MakeGateway
 from tests.scenario.gateway_process import assert_discreet, until
+from tests.scenario.process_scenarios import KILLS, ProcessScenarios
+from tests.scenario.stage import Stage
 from tests.simulators.discord import DiscordPlatform
 from tests.simulators.openai_server import OpenAIServer
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
-KILLS = int(os.environ.get("CHATGPT_MS_KILLS", "20"))
 PEOPLE = ("ann", "bob", "zoe")
 WORDS = 24
 """Of a question; its answer takes about a second."""
+
+
+class DiscordStage(Stage[DiscordPlatform]):
+    long = 5_000  # more than one message holds
+
+
+class TestDiscord(ProcessScenarios):
+    @pytest.fixture
+    def stage(self, model: OpenAIServer, make_gateway: MakeGateway) -> DiscordStage:
+        platform = DiscordPlatform()
+        platform.gateway.identify_interval = 0.0
+        return DiscordStage("Discord", platform, model, make_gateway)
 
 
 class Conversation:
