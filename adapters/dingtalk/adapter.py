@@ -27,6 +27,7 @@ from adapters.dingtalk.signs import Signs
 from adapters.dingtalk.webhook import Webhooks
 from core.adapter import Adapter, AdapterSpec, Diagnoses, FetchesFiles, Heard, Inbox, ReplyChannel
 from core.clock import Clock, SystemClock
+from core.ending import run_until
 from core.errors import AuthenticationError, ConnectionLost, DeliveryError, FileUnavailable, RateLimited
 from core.fetching import Files
 from core.limits import Rates
@@ -106,17 +107,8 @@ class DingTalkAdapter(Adapter, Heard, FetchesFiles, Diagnoses):
 
     async def run(self, inbox: Inbox) -> None:
         reception = Reception(self._account, self._clock, inbox)
-        refused = asyncio.create_task(self._api.refused.wait())
-        receiving = asyncio.create_task(self._receive(reception))
-        try:
-            await asyncio.wait({refused, receiving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (refused, receiving):
-                task.cancel()
-            await asyncio.wait({refused, receiving})
-        if not receiving.cancelled() and not self._api.refused.is_set():
-            receiving.result()
-        raise self._refused()
+        if await run_until(self._api.refused, self._receive(reception)):
+            raise self._refused()
 
     async def _receive(self, reception: Reception) -> None:
         quick = Rates(_RECONNECTS_PER_MINUTE, self._clock)

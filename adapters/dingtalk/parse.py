@@ -25,6 +25,7 @@ from core.messages import (
     Sender,
     UserId,
 )
+from core.untrusted import items_in, part_in, text_in
 
 Payload = Mapping[str, Any]
 
@@ -44,13 +45,13 @@ def parse_message(payload: Any, *, account: AccountId) -> InboundMessage | None:
     """
     if not isinstance(payload, Mapping):
         return None
-    id, conversation = _text(payload, "msgId"), _text(payload, "conversationId")
+    id, conversation = text_in(payload, "msgId"), text_in(payload, "conversationId")
     kind, sender, robot = (
-        _text(payload, "conversationType"),
-        _text(payload, "senderId"),
-        _text(payload, "chatbotUserId"),
+        text_in(payload, "conversationType"),
+        text_in(payload, "senderId"),
+        text_in(payload, "chatbotUserId"),
     )
-    staff = _text(payload, "senderStaffId")
+    staff = text_in(payload, "senderStaffId")
     sent_at = _time(payload.get("createAt"))
     if not id or not conversation or kind not in (_DIRECT, _GROUP) or not (staff or sender) or sent_at is None:
         return None
@@ -64,15 +65,15 @@ def parse_message(payload: Any, *, account: AccountId) -> InboundMessage | None:
         direct=kind == _DIRECT,
         staff=staff,
         message=id,
-        robot=_text(payload, "robotCode"),
-        webhook=_text(payload, "sessionWebhook"),
+        robot=text_in(payload, "robotCode"),
+        webhook=text_in(payload, "sessionWebhook"),
         until=_milliseconds(payload.get("sessionWebhookExpiredTime")) or 0,
     )
     return InboundMessage(
         id=MessageId(id),
         event=EventId(id),
         account=account,
-        sender=Sender(id=_user_id(staff, sender), display_name=_text(payload, "senderNick")),
+        sender=Sender(id=_user_id(staff, sender), display_name=text_in(payload, "senderNick")),
         channel=ChannelId(conversation),
         is_direct=kind == _DIRECT,
         mentions_bot=payload.get("isInAtList") is True or _mentioned(payload, robot),
@@ -91,48 +92,48 @@ def over_quota(payload: Any) -> bool:
 
 def _read(payload: Payload) -> tuple[str, tuple[Attachment, ...]]:
     """Text and files; forwarded conversations, cards and kinds that are not known have neither."""
-    content = _mapping(payload, "content")
-    code = _text(payload, "robotCode")
-    match _text(payload, "msgtype"):
+    content = part_in(payload, "content")
+    code = text_in(payload, "robotCode")
+    match text_in(payload, "msgtype"):
         case "text":
-            return _text(_mapping(payload, "text"), "content"), ()
+            return text_in(part_in(payload, "text"), "content"), ()
         case "markdown":
-            return _text(content, "text"), ()
+            return text_in(content, "text"), ()
         case "richText":
-            return _rich_text(content, _text(payload, "chatbotUserId")), _pictures(content, code)
+            return _rich_text(content, text_in(payload, "chatbotUserId")), _pictures(content, code)
         case "picture":
             return "", _files(_file(content, "picture.jpg", code))
         case "audio":
-            return _text(content, "recognition"), _files(_file(content, "voice.amr", code))
+            return text_in(content, "recognition"), _files(_file(content, "voice.amr", code))
         case "video":
-            return "", _files(_file(content, f"video.{_text(content, 'videoType') or 'mp4'}", code))
+            return "", _files(_file(content, f"video.{text_in(content, 'videoType') or 'mp4'}", code))
         case "file":
-            return "", _files(_file(content, _text(content, "fileName") or "file", code))
+            return "", _files(_file(content, text_in(content, "fileName") or "file", code))
     return "", ()
 
 
 def _rich_text(content: Payload, robot: str) -> str:
     """Its pieces, without the mention of the robot."""
-    parts = _mappings(content, "richText")
-    return "".join(_part(part) for part in parts if not robot or _text(part, "atUserId") != robot)
+    parts = items_in(content, "richText")
+    return "".join(_part(part) for part in parts if not robot or text_in(part, "atUserId") != robot)
 
 
 def _part(part: Payload) -> str:
     """`text`, or `content` in quotes; a mention of somebody by name."""
-    if _text(part, "type") == "at" or _text(part, "msgType") == "at":
-        name = _text(part, "atName") or _text(part, "content")
+    if text_in(part, "type") == "at" or text_in(part, "msgType") == "at":
+        name = text_in(part, "atName") or text_in(part, "content")
         return f"@{name.removeprefix('@')} " if name else ""
-    return _text(part, "text") or (_text(part, "content") if _text(part, "msgType") in ("", "text") else "")
+    return text_in(part, "text") or (text_in(part, "content") if text_in(part, "msgType") in ("", "text") else "")
 
 
 def _pictures(content: Payload, robot: str) -> tuple[Attachment, ...]:
-    found = [_file(part, "picture.jpg", robot) for part in _mappings(content, "richText")[:_MOST_FILES]]
+    found = [_file(part, "picture.jpg", robot) for part in items_in(content, "richText")[:_MOST_FILES]]
     return _files(*found)
 
 
 def _file(content: Payload, name: str, robot: str) -> Attachment | None:
     """A file, described; DingTalk tells neither its size nor the kind of a picture."""
-    code = _text(content, "downloadCode") or _text(content, "pictureDownloadCode")
+    code = text_in(content, "downloadCode") or text_in(content, "pictureDownloadCode")
     if not code:
         return None
     kind = (mimetypes.guess_type(name)[0] or "application/octet-stream").lower()
@@ -146,27 +147,27 @@ def _files(*found: Attachment | None) -> tuple[Attachment, ...]:
 
 def _quoted(payload: Payload, sender: str, robot: str) -> Quoted | None:
     """The message that is answered, as far as DingTalk shows it: not what is on a card."""
-    holders = (_mapping(payload, "text"), _mapping(payload, "content"))
-    other = next((_mapping(holder, "repliedMsg") for holder in holders if holder.get("isReplyMsg") is True), {})
+    holders = (part_in(payload, "text"), part_in(payload, "content"))
+    other = next((part_in(holder, "repliedMsg") for holder in holders if holder.get("isReplyMsg") is True), {})
     content = other.get("content")
     if isinstance(content, str):
         content = _object(content)
     text = _quoted_text(content if isinstance(content, Mapping) else {}).strip()
     if not text:
         return None
-    names = {sender: _text(payload, "senderNick"), robot: "you"}
-    return Quoted(author=names.get(_text(other, "senderId")) or "somebody", text=text)
+    names = {sender: text_in(payload, "senderNick"), robot: "you"}
+    return Quoted(author=names.get(text_in(other, "senderId")) or "somebody", text=text)
 
 
 def _quoted_text(content: Payload) -> str:
     """Of a text, rich text, speech, forwarded conversation, or the name of a file."""
     if "richText" in content:
         return _rich_text(content, "")
-    return next(filter(None, (_text(content, name) for name in ("text", "recognition", "summary", "fileName"))), "")
+    return next(filter(None, (text_in(content, name) for name in ("text", "recognition", "summary", "fileName"))), "")
 
 
 def _mentioned(payload: Payload, robot: str) -> bool:
-    return bool(robot) and any(_text(each, "dingtalkId") == robot for each in _mappings(payload, "atUsers"))
+    return bool(robot) and any(text_in(each, "dingtalkId") == robot for each in items_in(payload, "atUsers"))
 
 
 def _user_id(staff: str, sender: str) -> UserId:
@@ -193,18 +194,3 @@ def _object(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
-
-
-def _mapping(holder: Payload, name: str) -> Payload:
-    value = holder.get(name)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _mappings(holder: Payload, name: str) -> list[Payload]:
-    value = holder.get(name)
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
-
-
-def _text(holder: Payload, name: str) -> str:
-    value = holder.get(name)
-    return value if isinstance(value, str) else ""

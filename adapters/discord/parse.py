@@ -26,6 +26,7 @@ from core.messages import (
     ThreadId,
     UserId,
 )
+from core.untrusted import items_in, part_in, text_in
 
 _EPOCH = datetime(2015, 1, 1, tzinfo=UTC)
 """Snowflakes count milliseconds from here, in all but their lowest 22 bits."""
@@ -84,7 +85,7 @@ def parse_message(payload: Any, around: Surroundings) -> InboundMessage | None:
     """
     if not isinstance(payload, Mapping) or payload.get("type") not in _WRITTEN_BY_PEOPLE or payload.get("webhook_id"):
         return None
-    id, channel, author = _id(payload, "id"), _id(payload, "channel_id"), _mapping(payload, "author")
+    id, channel, author = _id(payload, "id"), _id(payload, "channel_id"), part_in(payload, "author")
     user = _id(author, "id")
     if not id or not channel or not user or user == around.me:
         return None
@@ -95,7 +96,7 @@ def parse_message(payload: Any, around: Surroundings) -> InboundMessage | None:
     parent = around.parent(channel) if guild else None
     opens = bool(around.opens_threads and guild and not parent)
     people = _people(payload)
-    text = _readable(_text(payload, "content"), people, around)
+    text = _readable(text_in(payload, "content"), people, around)
     thread = channel if parent else id if opens else ""
     address = Address(
         channel=thread or channel,
@@ -110,7 +111,7 @@ def parse_message(payload: Any, around: Surroundings) -> InboundMessage | None:
         account=around.account,
         sender=Sender(
             id=UserId(user),
-            display_name=_display_name(author, _mapping(payload, "member")),
+            display_name=_display_name(author, part_in(payload, "member")),
             is_bot=author.get("bot") is True,
         ),
         channel=ChannelId(parent or channel),
@@ -129,11 +130,11 @@ def parse_interaction(payload: Any, around: Surroundings) -> InboundMessage | No
     """A slash command (INTERACTION_CREATE) as a message: `/chat text` is its text, the others are typed commands."""
     if not isinstance(payload, Mapping) or payload.get("type") != 2:
         return None
-    id, token = _id(payload, "id"), _text(payload, "token")
-    place, data, member = _mapping(payload, "channel"), _mapping(payload, "data"), _mapping(payload, "member")
+    id, token = _id(payload, "id"), text_in(payload, "token")
+    place, data, member = part_in(payload, "channel"), part_in(payload, "data"), part_in(payload, "member")
     channel, guild = _id(payload, "channel_id") or _id(place, "id"), _id(payload, "guild_id")
-    person = _mapping(member, "user") or _mapping(payload, "user")
-    user, name = _id(person, "id"), _text(data, "name")
+    person = part_in(member, "user") or part_in(payload, "user")
+    user, name = _id(person, "id"), text_in(data, "name")
     if not id or not token or not channel or not user or not name or data.get("type", 1) != 1:
         return None
     if not guild and payload.get("context", 1) != 1:
@@ -149,7 +150,7 @@ def parse_interaction(payload: Any, around: Surroundings) -> InboundMessage | No
             id=UserId(user),
             display_name=_display_name(person, member),
             is_bot=person.get("bot") is True,
-            locale=_text(payload, "locale") or None,
+            locale=text_in(payload, "locale") or None,
         ),
         channel=ChannelId(parent or channel),
         thread=ThreadId(channel) if parent else None,
@@ -176,29 +177,14 @@ def _id(holder: Mapping[str, Any], name: str) -> str:
     return value if isinstance(value, str) and _SNOWFLAKE.fullmatch(value) else ""
 
 
-def _text(holder: Mapping[str, Any], name: str) -> str:
-    value = holder.get(name)
-    return value if isinstance(value, str) else ""
-
-
-def _mapping(holder: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = holder.get(name)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _mappings(holder: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    value = holder.get(name)
-    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
-
-
 def _display_name(person: Mapping[str, Any], member: Mapping[str, Any]) -> str:
-    return _text(member, "nick") or _text(person, "global_name") or _text(person, "username")
+    return text_in(member, "nick") or text_in(person, "global_name") or text_in(person, "username")
 
 
 def _people(payload: Mapping[str, Any]) -> dict[str, str]:
     """Who is mentioned, by id, with the name to show."""
-    mentioned = _mappings(payload, "mentions")
-    return {_id(person, "id"): _display_name(person, _mapping(person, "member")) for person in mentioned}
+    mentioned = items_in(payload, "mentions")
+    return {_id(person, "id"): _display_name(person, part_in(person, "member")) for person in mentioned}
 
 
 def _role_mentioned(payload: Mapping[str, Any], around: Surroundings) -> bool:
@@ -229,24 +215,26 @@ def _title(text: str) -> str:
 
 def _quoted(payload: Mapping[str, Any], around: Surroundings) -> Quoted | None:
     """What is answered or forwarded. Its text is there if Discord shows it to the bot."""
-    if _mapping(payload, "message_reference").get("type") == _FORWARD:
-        copies = [_mapping(copy, "message") for copy in _mappings(payload, "message_snapshots")]
-        text = "\n\n".join(filter(None, (_readable(_text(copy, "content"), _people(copy), around) for copy in copies)))
+    if part_in(payload, "message_reference").get("type") == _FORWARD:
+        copies = [part_in(copy, "message") for copy in items_in(payload, "message_snapshots")]
+        text = "\n\n".join(
+            filter(None, (_readable(text_in(copy, "content"), _people(copy), around) for copy in copies))
+        )
         return Quoted(author="", text=text) if text else None
-    other = _mapping(payload, "referenced_message")
-    text = _readable(_text(other, "content"), _people(other), around)
-    return Quoted(author=_display_name(_mapping(other, "author"), {}), text=text) if text else None
+    other = part_in(payload, "referenced_message")
+    text = _readable(text_in(other, "content"), _people(other), around)
+    return Quoted(author=_display_name(part_in(other, "author"), {}), text=text) if text else None
 
 
 def _attachments(payload: Mapping[str, Any], channel: str, message: str) -> tuple[Attachment, ...]:
     found = []
-    for item in _mappings(payload, "attachments")[:_MOST_ATTACHMENTS]:
-        id, url, size = _id(item, "id"), _text(item, "url"), item.get("size")
+    for item in items_in(payload, "attachments")[:_MOST_ATTACHMENTS]:
+        id, url, size = _id(item, "id"), text_in(item, "url"), item.get("size")
         if id and url:
             found.append(
                 Attachment(
-                    name=_text(item, "filename") or "file",
-                    media_type=_text(item, "content_type") or "application/octet-stream",
+                    name=text_in(item, "filename") or "file",
+                    media_type=text_in(item, "content_type") or "application/octet-stream",
                     size=size if isinstance(size, int) and not isinstance(size, bool) and size >= 0 else None,
                     source=json.dumps({"url": url, "channel": channel, "message": message, "id": id}),
                 )
@@ -256,11 +244,11 @@ def _attachments(payload: Mapping[str, Any], channel: str, message: str) -> tupl
 
 def _sent_at(payload: Mapping[str, Any], id: str) -> datetime:
     try:
-        time = datetime.fromisoformat(_text(payload, "timestamp"))
+        time = datetime.fromisoformat(text_in(payload, "timestamp"))
     except ValueError:
         return snowflake_time(id)
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def _option(data: Mapping[str, Any], name: str) -> str:
-    return next((_text(option, "value") for option in _mappings(data, "options") if option.get("name") == name), "")
+    return next((text_in(option, "value") for option in items_in(data, "options") if option.get("name") == name), "")

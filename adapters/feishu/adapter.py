@@ -40,6 +40,7 @@ from core.adapter import (
     ServesHttp,
 )
 from core.clock import Clock, SystemClock
+from core.ending import run_until
 from core.errors import AuthenticationError, ConnectionLost, FileUnavailable
 from core.fetching import Files
 from core.messages import AccountId, Attachment, InboundMessage, ReplyAddress
@@ -86,18 +87,11 @@ class FeishuAdapter(Adapter, CatchesUp, FetchesFiles, Diagnoses):
         reception = Reception(self._account, self._bot, self._api, self._clock, inbox, everything=everything)
         async with reception:
             self._reception = reception
-            refused = asyncio.create_task(self._api.refused.wait())
-            receiving = asyncio.create_task(self._receive(reception))
             try:
-                await asyncio.wait({refused, receiving}, return_when=asyncio.FIRST_COMPLETED)
+                if await run_until(self._api.refused, self._receive(reception)):
+                    raise AuthenticationError("Feishu refuses the app; its secret was replaced, or it was switched off")
             finally:
                 self._reception = None
-                for task in (refused, receiving):
-                    task.cancel()
-                await asyncio.wait({refused, receiving})
-            if not receiving.cancelled():
-                receiving.result()
-            raise AuthenticationError("Feishu refuses the app; its secret was replaced, or it was switched off")
 
     async def _receive(self, reception: Reception) -> None:
         raise NotImplementedError

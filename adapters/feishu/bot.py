@@ -17,10 +17,10 @@ import structlog
 from adapters.feishu.api import FeishuApi
 from adapters.feishu.errors import CredentialsRefused, FeishuError, sign_in_error
 from adapters.feishu.identity import Identity
-from adapters.feishu.text import part_in, text_in
 from core.clock import Clock
 from core.errors import ConnectionLost, DeliveryError
 from core.messages import AccountId
+from core.untrusted import part_in, text_in
 
 log = structlog.get_logger(__name__)
 

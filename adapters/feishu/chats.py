@@ -15,11 +15,11 @@ from adapters.feishu.card import Card, Cards, message_path
 from adapters.feishu.content import CARD, PLACEHOLDER, card, entity, file_content, forms
 from adapters.feishu.errors import NO_REPLY, UNSHOWABLE, USED_UP, FeishuError, Gone
 from adapters.feishu.signs import Signs
-from adapters.feishu.text import items_in
 from core.adapter import OutboundFile
 from core.clock import Clock
 from core.errors import DeliveryUncertain, TargetGone
 from core.messages import MessageId
+from core.untrusted import items_in
 
 log = structlog.get_logger(__name__)
 

@@ -11,8 +11,8 @@ from adapters.feishu.config import Config
 from adapters.feishu.endpoint import find_endpoint
 from adapters.feishu.errors import FeishuError
 from adapters.feishu.parse import RECEIVED
-from adapters.feishu.text import items_in, part_in, text_in
 from core.errors import AuthenticationError, ConnectionLost, DeliveryError
+from core.untrusted import items_in, part_in, text_in
 
 SCOPES: Mapping[str, tuple[Sequence[str], str]] = {
     "im:message:send_as_bot": (("im:message", "im:message:send"), "nothing can be answered"),

@@ -16,11 +16,11 @@ from adapters.feishu.address import Address
 from adapters.feishu.api import FeishuApi
 from adapters.feishu.parse import event_of
 from adapters.feishu.reception import Reception
-from adapters.feishu.text import items_in, text_in
 from core.adapter import Place
 from core.clock import Clock
 from core.errors import DeliveryError, RateLimited
 from core.messages import InboundMessage
+from core.untrusted import items_in, text_in
 
 log = structlog.get_logger(__name__)
 

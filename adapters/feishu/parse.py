@@ -12,7 +12,7 @@ from typing import Any
 
 from adapters.feishu.address import Address
 from adapters.feishu.identity import Identity
-from adapters.feishu.text import Mention, content_of, mentions_in, part_in, readable, text_in
+from adapters.feishu.text import Mention, content_of, mentions_in, readable
 from core.messages import (
     AccountId,
     ChannelId,
@@ -24,6 +24,7 @@ from core.messages import (
     ThreadId,
     UserId,
 )
+from core.untrusted import part_in, text_in
 
 RECEIVED = "im.message.receive_v1"
 FORWARDED = "merge_forward"

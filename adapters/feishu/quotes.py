@@ -16,9 +16,10 @@ import structlog
 from adapters.feishu.api import FeishuApi
 from adapters.feishu.bot import Bot
 from adapters.feishu.parse import Original, original_of
-from adapters.feishu.text import is_key, items_in
+from adapters.feishu.text import is_key
 from core.clock import Clock
 from core.errors import DeliveryError
+from core.untrusted import items_in
 
 log = structlog.get_logger(__name__)
 

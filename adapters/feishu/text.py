@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.messages import Attachment
+from core.untrusted import items_in, text_in
 
 _PLACEHOLDER = re.compile(r"@_user_\d+|@_all")
 _EVERYBODY = "all"
@@ -236,24 +237,6 @@ def _described(kind: str, body: Mapping[str, Any]) -> str:
 def is_key(text: str) -> bool:
     """Whether `text` may be the id of a message or the key of a file; it may be put into an address then."""
     return _KEY.fullmatch(text) is not None
-
-
-def text_in(part: Any, key: str) -> str:
-    """The string at `key`; empty where there is none."""
-    value = part.get(key) if isinstance(part, Mapping) else None
-    return value if isinstance(value, str) else ""
-
-
-def part_in(part: Any, key: str) -> Mapping[str, Any]:
-    """The object at `key`; empty where there is none."""
-    value = part.get(key) if isinstance(part, Mapping) else None
-    return value if isinstance(value, Mapping) else {}
-
-
-def items_in(part: Any, key: str) -> list[Mapping[str, Any]]:
-    """The objects in the list at `key`."""
-    items = part.get(key) if isinstance(part, Mapping) else None
-    return [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
 
 
 def _json(raw: Any) -> Mapping[str, Any]:

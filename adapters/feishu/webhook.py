@@ -14,8 +14,8 @@ import structlog
 from aiohttp import web
 
 from adapters.feishu.signature import Signatures
-from adapters.feishu.text import text_in
 from adapters.feishu.verdict import Handle
+from core.untrusted import text_in
 from core.webhooks import body_of
 
 log = structlog.get_logger(__name__)

@@ -37,6 +37,7 @@ from core.adapter import (
     ServesHttp,
 )
 from core.clock import Clock, SystemClock
+from core.ending import run_until
 from core.errors import (
     AuthenticationError,
     ConnectionLost,
@@ -142,18 +143,11 @@ class SlackAdapter(Adapter, CatchesUp, FetchesFiles, Diagnoses):
         )
         async with reception:
             self._reception = reception
-            refused = asyncio.create_task(self._api.refused.wait())
-            receiving = asyncio.create_task(self._receive(reception))
             try:
-                await asyncio.wait({refused, receiving}, return_when=asyncio.FIRST_COMPLETED)
+                if await run_until(self._api.refused, self._receive(reception)):
+                    raise AuthenticationError("Slack refuses the token; the app was removed, or the token replaced")
             finally:
                 self._reception = None
-                for task in (refused, receiving):
-                    task.cancel()
-                await asyncio.wait({refused, receiving})
-            if not receiving.cancelled():
-                receiving.result()
-            raise AuthenticationError("Slack refuses the token; the app was removed, or the token replaced")
 
     async def _receive(self, reception: Reception) -> None:
         raise NotImplementedError

@@ -28,6 +28,7 @@ from core.messages import (
     ThreadId,
     UserId,
 )
+from core.untrusted import items_in, part_in, text_in
 
 Payload = Mapping[str, Any]
 
@@ -60,32 +61,32 @@ def parse_message(
 
 def ids_of(payload: Any) -> list[str]:
     """The people and channels whose names `parse_message` would ask for."""
-    event = _inner(payload)
-    user = _text(event, "user")
-    return list(dict.fromkeys([*([user] if user else []), *ids_in(_text(event, "text"))]))
+    event = part_in(payload, "event")
+    user = text_in(event, "user")
+    return list(dict.fromkeys([*([user] if user else []), *ids_in(text_in(event, "text"))]))
 
 
 def _written(
     payload: Payload, event: Payload, account: AccountId, identity: Identity, name: Name
 ) -> InboundMessage | None:
-    user, channel, ts = _text(event, "user"), _text(event, "channel"), _text(event, "ts")
+    user, channel, ts = text_in(event, "user"), text_in(event, "channel"), text_in(event, "ts")
     sent_at = time_of(ts)
     if not user or not channel or sent_at is None:
         return None
-    if _text(event, "subtype") not in _WRITTEN or event.get("hidden") or event.get("bot_id") or user == identity.user:
+    if text_in(event, "subtype") not in _WRITTEN or event.get("hidden") or event.get("bot_id") or user == identity.user:
         return None
-    kind = "channel" if event["type"] == "app_mention" else _text(event, "channel_type")
+    kind = "channel" if event["type"] == "app_mention" else text_in(event, "channel_type")
     if kind not in _DIRECT | _SHARED:
         return None  # an unknown kind of place is no direct chat
     direct = kind in _DIRECT
-    raw = _text(event, "text")
-    root = _text(event, "thread_ts")
+    raw = text_in(event, "text")
+    root = text_in(event, "thread_ts")
     thread = root if _TS.fullmatch(root) else "" if direct else ts  # an answer in a channel opens a thread
     team = _team(payload, event)
     address = Address(channel=channel, thread=thread, after=ts, user=user, team=team, direct=direct)
     return InboundMessage(
         id=message_id(channel, ts),
-        event=EventId(_text(payload, "event_id") or f"history/{channel}/{ts}"),
+        event=EventId(text_in(payload, "event_id") or f"history/{channel}/{ts}"),
         account=account,
         sender=Sender(id=_user_id(user, team, event, identity), display_name=name(user) or ""),
         channel=ChannelId(channel),
@@ -105,11 +106,11 @@ def _own_name(id: str, identity: Identity) -> str | None:
 
 
 def _command(payload: Payload, account: AccountId, identity: Identity, now: datetime) -> InboundMessage | None:
-    user, channel = _text(payload, "user_id"), _text(payload, "channel_id")
-    trigger, team = _text(payload, "trigger_id"), _text(payload, "team_id")
+    user, channel = text_in(payload, "user_id"), text_in(payload, "channel_id")
+    trigger, team = text_in(payload, "trigger_id"), text_in(payload, "team_id")
     if not user or not channel or not trigger or user == identity.user:
         return None
-    typed = _text(payload, "text").strip()
+    typed = text_in(payload, "text").strip()
     # Slack takes what begins with a slash for a command of its own, so `/new` is typed as `/chatgpt new`.
     text = f"/{typed}" if parse_command(f"/{typed}") else typed or "/help"
     direct = channel.startswith("D")
@@ -120,13 +121,13 @@ def _command(payload: Payload, account: AccountId, identity: Identity, now: date
         user=user,
         team=team,
         direct=direct,
-        response_url=_text(payload, "response_url"),
+        response_url=text_in(payload, "response_url"),
     )
     return InboundMessage(
         id=MessageId(f"{channel}/command/{trigger}"),
         event=EventId(f"command/{trigger}"),
         account=account,
-        sender=Sender(id=UserId(user), display_name=_text(payload, "user_name")),
+        sender=Sender(id=UserId(user), display_name=text_in(payload, "user_name")),
         channel=ChannelId(channel),
         is_direct=direct,
         mentions_bot=True,
@@ -151,9 +152,9 @@ def _is_ours(payload: Payload, identity: Identity) -> bool:
     return any(
         isinstance(one, Mapping)
         and (
-            _text(one, "user_id") == identity.user
-            or identity.is_home(_text(one, "team_id") or "-")
-            or identity.is_home(_text(one, "enterprise_id") or "-")
+            text_in(one, "user_id") == identity.user
+            or identity.is_home(text_in(one, "team_id") or "-")
+            or identity.is_home(text_in(one, "enterprise_id") or "-")
         )
         for one in authorizations
     )
@@ -161,22 +162,24 @@ def _is_ours(payload: Payload, identity: Identity) -> bool:
 
 def _team(payload: Payload, event: Payload) -> str:
     """The workspace of who wrote."""
-    named = (_text(event, key) for key in ("user_team", "team", "source_team"))
-    return next(filter(None, named), "") or _text(payload, "team_id")
+    named = (text_in(event, key) for key in ("user_team", "team", "source_team"))
+    return next(filter(None, named), "") or text_in(payload, "team_id")
 
 
 def _user_id(user: str, team: str, event: Payload, identity: Identity) -> UserId:
     """Ids of people are unique in their workspace; who comes from another one (Slack Connect) carries its id."""
-    foreign = bool(_text(event, "user_team")) and not identity.is_home(team)
+    foreign = bool(text_in(event, "user_team")) and not identity.is_home(team)
     return UserId(f"{team}/{user}" if foreign else user)
 
 
 def _quoted(event: Payload, name: Name) -> Quoted | None:
     """A message that was shared into this one."""
-    for shared in _items(event, "attachments"):
-        text = _text(shared, "text")
+    for shared in items_in(event, "attachments"):
+        text = text_in(shared, "text")
         if text and (shared.get("is_share") or shared.get("is_msg_unfurl")):
-            author = _text(shared, "author_name") or name(_text(shared, "author_id")) or _text(shared, "author_id")
+            author = (
+                text_in(shared, "author_name") or name(text_in(shared, "author_id")) or text_in(shared, "author_id")
+            )
             return Quoted(author=author or "somebody", text=readable(text, name))
     return None
 
@@ -185,32 +188,17 @@ def _attachments(event: Payload) -> tuple[Attachment, ...]:
     """Files, described. One of another organisation is a stub that only `files.info` completes
     (https://docs.slack.dev/apis/slack-connect/using-slack-connect#files)."""
     found = []
-    for file in _items(event, "files")[:_MOST_FILES]:
-        id, url = _text(file, "id"), _text(file, "url_private_download") or _text(file, "url_private")
-        if not id or _text(file, "mode") in ("tombstone", "hidden_by_limit"):
+    for file in items_in(event, "files")[:_MOST_FILES]:
+        id, url = text_in(file, "id"), text_in(file, "url_private_download") or text_in(file, "url_private")
+        if not id or text_in(file, "mode") in ("tombstone", "hidden_by_limit"):
             continue
         size = file.get("size")
         found.append(
             Attachment(
-                name=_text(file, "name") or _text(file, "title") or id,
-                media_type=_text(file, "mimetype") or "application/octet-stream",
+                name=text_in(file, "name") or text_in(file, "title") or id,
+                media_type=text_in(file, "mimetype") or "application/octet-stream",
                 size=size if type(size) is int and size >= 0 else None,
                 source=json.dumps({"id": id, "url": url}),
             )
         )
     return tuple(found)
-
-
-def _inner(payload: Any) -> Payload:
-    event = payload.get("event") if isinstance(payload, Mapping) else None
-    return event if isinstance(event, Mapping) else {}
-
-
-def _items(event: Payload, key: str) -> list[Payload]:
-    items = event.get(key)
-    return [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
-
-
-def _text(event: Payload, key: str) -> str:
-    value = event.get(key)
-    return value if isinstance(value, str) else ""
