@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
-
-from aiohttp import web
 
 from adapters.dingtalk import SPEC, parse_message
 from core.adapter import AnyAdapterSpec
@@ -32,6 +31,7 @@ from tests.simulators.dingtalk_world import (
     as_read,
     encrypted,
 )
+from tests.simulators.loopback import serving
 
 PAYLOADS = Path(__file__).parents[1] / "payloads" / "dingtalk"
 
@@ -64,24 +64,18 @@ class SimulatedDingTalk(SimulatedPlatform):
         self.card = card
         self.url = ""
         self._sent: dict[str, tuple[DingTalkApp, dict[str, Any]]] = {}
-        self._runner: web.AppRunner | None = None
+        self._served = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        app = web.Application(client_max_size=32 * 1024 * 1024)
-        app.add_routes([*self.gateway.routes(), *self.robots.routes(), *self.api.routes()])
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        self.gateway.base = self.robots.base = self.url
+        routes = [*self.gateway.routes(), *self.robots.routes(), *self.api.routes()]
+        self.url = self.gateway.base = self.robots.base = await self._served.enter_async_context(serving(routes))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.gateway.close()
-        assert self._runner is not None
-        await self._runner.cleanup()
+        await self._served.aclose()
 
     # The account
 
@@ -244,8 +238,7 @@ class SimulatedDingTalk(SimulatedPlatform):
         self.gateway.refuse[name] = times
 
     def go_silent(self, name: str = "bot") -> None:
-        for socket in self.gateway.open(name):
-            socket.silent = True
+        self.gateway.go_silent(name)
 
     # Files and payloads
 

@@ -18,7 +18,9 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.simulators import faults
 from tests.simulators.dingtalk_world import DingTalkApp, DingTalkWorld
+from tests.simulators.faults import Lost, befalls
 
 TOKEN = "POST /v1.0/oauth2/accessToken"
 WEBHOOK = "POST /robot/sendBySession"
@@ -66,20 +68,13 @@ class RefusedByOld(Exception):
         self.body = {"errcode": errcode, "errmsg": errmsg}
 
 
-class _Lost(Exception):
-    """The connection breaks; nobody learns what happened."""
-
-
 @dataclass
-class Fault:
-    """What happens to one call instead."""
+class Fault(faults.Fault):
+    """Other kinds: `punished` (the address of the caller is shut out), a number of the old API's, or else a code of the
+    new API's."""
 
-    calls: tuple[str, ...]
-    kind: str
-    """`limit`, `lost` (after it took effect), `broken` (before), `html` (a 502 page), `punished` (the address of the
-    caller is shut out), a number of the old API's, or else a code of the new API's with `status`."""
-    seconds: float = 0.0
     status: int = 400
+    """Of an answer with such a code."""
 
 
 class DingTalkApi:
@@ -115,7 +110,7 @@ class DingTalkApi:
             return web.json_response(refused.body, status=refused.status)
         except RefusedByOld as refused:
             return web.json_response(refused.body)
-        except _Lost:
+        except Lost:
             if request.transport is not None:
                 request.transport.abort()
             raise asyncio.CancelledError from None
@@ -194,15 +189,14 @@ class DingTalkApi:
             self._count(call, app)
         answer = await run()
         if fault == "lost":
-            raise _Lost
+            raise Lost
         return web.json_response(answer)
 
     def _raise_fault(self, call: str, place: str) -> str:
         """Take the next fault that is meant for this call: raised, or named if it is not a refusal."""
-        fault = next((each for each in self.faults if call in each.calls), None)
+        fault = befalls(self.faults, call)
         if fault is None:
             return ""
-        self.faults.remove(fault)
         match fault.kind:
             case "limit":
                 now = time.monotonic()
@@ -211,7 +205,7 @@ class DingTalkApi:
                     raise RefusedByOld(410100, "发送速度太快而限流")
                 raise Refused(403, _TOO_OFTEN, "您的企业应用调用钉钉开放平台当前接口的所有请求都被暂时禁用了")
             case "broken":
-                raise _Lost
+                raise Lost
             case "lost" | "html" | "punished":
                 return fault.kind
             case number if number.isdigit():

@@ -12,7 +12,7 @@ import json
 import random
 import secrets
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 from xml.sax.saxutils import escape
@@ -22,6 +22,7 @@ from aiohttp import web
 
 from tests.simulators.dingtalk_api import DingTalkApi, Refused
 from tests.simulators.dingtalk_world import DingTalkApp, DingTalkWorld
+from tests.simulators.links import Link, Links
 
 MESSAGES = "/v1.0/im/bot/messages/get"
 OPEN = "POST /v1.0/gateway/connections/open"
@@ -32,21 +33,21 @@ FAREWELL = 10.0
 """Seconds between the announcement of an end and the end."""
 
 
-@dataclass
-class _Socket:
+@dataclass(eq=False)
+class _Socket(Link):
     app: DingTalkApp
-    id: str
-    topics: set[tuple[str, str]]
-    response: web.WebSocketResponse
-    transport: asyncio.Transport | None
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    topics: set[tuple[str, str]] = field(default_factory=set)
     pushed: dict[str, str] = field(default_factory=dict)
     """The event of each `messageId` that is not acknowledged."""
     asked: dict[str, str] = field(default_factory=dict)
     """The opaque text of each SYSTEM ping that is not answered."""
-    silent: bool = False
-    """Half-open: it takes everything and says nothing, not even a pong."""
     leaving: bool = False
     """Its end is announced: it gets nothing more."""
+
+    @property
+    def hears(self) -> bool:
+        return not self.silent and not self.leaving
 
 
 @dataclass
@@ -56,29 +57,24 @@ class _Push:
     data: str
 
 
-class DingTalkGateway:
+class DingTalkGateway(Links[_Socket]):
     """Add its routes to a server, before the API's."""
 
     def __init__(self, world: DingTalkWorld, api: DingTalkApi) -> None:
+        super().__init__()
         self.world = world
         self.api = api
         self.base = ""
-        self.sockets: list[_Socket] = []
-        self.acknowledged: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
         """Acknowledgements that say that the handler failed, by event."""
         self.opened: Counter[str] = Counter()
         """Tickets given, by app."""
-        self.refuse = defaultdict[str, int](int)
-        """Handshakes to refuse, by app."""
         self.ping_every = 1.0
         """Seconds between SYSTEM pings. The real one's are not documented."""
         self.farewell = FAREWELL
         self._tickets: dict[str, tuple[DingTalkApp, set[tuple[str, str]], float]] = {}
         self._pending: dict[str, _Push] = {}
         self._timers: set[asyncio.TimerHandle] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Condition()
 
     def routes(self) -> list[web.RouteDef]:
         return [web.post("/v1.0/gateway/connections/open", self._serve_open), web.get("/connect", self._connect)]
@@ -86,17 +82,7 @@ class DingTalkGateway:
     async def close(self) -> None:
         for timer in self._timers:
             timer.cancel()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for socket in tuple(self.sockets):
-            if socket.transport is not None:
-                socket.transport.abort()
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        await super().close()
 
     # Connecting
 
@@ -137,11 +123,9 @@ class DingTalkGateway:
         await response.prepare(request)
         transport = request.transport
         assert isinstance(transport, asyncio.Transport)
-        socket = _Socket(app, secrets.token_hex(8), topics, response, transport)
-        self.sockets.append(socket)
-        async with self._changed:
-            self._changed.notify_all()
-        self._spawn(self._keep_pinging(socket))
+        socket = _Socket(app, response, transport, topics=topics)
+        await self.add(socket)
+        self.spawn(self._keep_pinging(socket))
         try:
             async for frame in response:
                 await self._frame(socket, frame)
@@ -151,14 +135,13 @@ class DingTalkGateway:
         except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
-            if socket in self.sockets:
-                self.sockets.remove(socket)
+            self.remove(socket)
         return response
 
     async def _keep_pinging(self, socket: _Socket) -> None:
-        while socket in self.sockets:
+        while socket in self.links:
             await asyncio.sleep(self.ping_every)
-            if not socket.silent and not socket.leaving:
+            if socket.hears:
                 opaque = secrets.token_hex(16)
                 id = await self._send(socket, "SYSTEM", "ping", json.dumps({"opaque": opaque}))
                 socket.asked[id] = opaque
@@ -220,21 +203,6 @@ class DingTalkGateway:
 
     # What a test does
 
-    def open(self, name: str) -> list[_Socket]:
-        return [socket for socket in self.sockets if socket.app.name == name and not socket.response.closed]
-
-    async def listening(self, name: str) -> None:
-        async with self._changed:
-            await self._changed.wait_for(lambda: any(not each.silent and not each.leaving for each in self.open(name)))
-
-    async def drop(self, name: str) -> None:
-        """TCP resets."""
-        for socket in self.open(name):
-            if socket in self.sockets:
-                self.sockets.remove(socket)
-            if socket.transport is not None:
-                socket.transport.abort()
-
     async def disconnect(self, name: str, reason: str = "connection is expired") -> None:
         """Announce the end of every open connection, push nothing more there, and close it after a while."""
         for socket in self.open(name):
@@ -251,22 +219,22 @@ class DingTalkGateway:
             if not socket.response.closed:
                 await socket.response.close()
 
-        self._spawn(leave())
+        self.spawn(leave())
 
     def push(self, app: DingTalkApp, event: str, data: dict[str, Any], *, topic: str = MESSAGES) -> None:
         """Push to one of the app's connections, and once more if nobody acknowledges within a minute."""
         self._pending[event] = _Push(app, topic, json.dumps(data, ensure_ascii=False))
-        self._spawn(self._deliver(event, self._pending[event]))
+        self.spawn(self._deliver(event, self._pending[event]))
 
         def again() -> None:
             if event in self._pending:
-                self._spawn(self._deliver(event, self._pending[event]))
+                self.spawn(self._deliver(event, self._pending[event]))
 
         self._timers.add(asyncio.get_running_loop().call_later(AGAIN_AFTER, again))
 
     def push_again(self, app: DingTalkApp, event: str, data: dict[str, Any]) -> None:
         """The same once more, whatever was acknowledged."""
-        self._spawn(self._deliver(event, _Push(app, MESSAGES, json.dumps(data, ensure_ascii=False))))
+        self.spawn(self._deliver(event, _Push(app, MESSAGES, json.dumps(data, ensure_ascii=False))))
 
     def unacknowledged(self) -> list[str]:
         """Events that are still owed."""
@@ -275,7 +243,7 @@ class DingTalkGateway:
     def after_a_minute(self) -> int:
         """What nobody acknowledged is pushed again now instead of later; how many those are."""
         for event, push in self._pending.items():
-            self._spawn(self._deliver(event, push))
+            self.spawn(self._deliver(event, push))
         return len(self._pending)
 
     async def _deliver(self, event: str, push: _Push) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -38,6 +39,7 @@ from tests.simulators.discord_world import (
     World,
     person,
 )
+from tests.simulators.loopback import serving
 
 PAYLOADS = Path(__file__).parents[1] / "payloads" / "discord"
 
@@ -58,24 +60,19 @@ class DiscordPlatform(SimulatedPlatform):
         self.gateway = Gateway(self.world)
         self.rest = Rest(self.world, self.gateway)
         self._sent: dict[str, tuple[str, Channel, dict[str, Any], Bot]] = {}
-        self._runner: web.AppRunner | None = None
+        self._served = AsyncExitStack()
         self.url = ""
 
     async def __aenter__(self) -> Self:
-        app = web.Application(client_max_size=30 * 1024 * 1024)
-        app.add_routes([*self.rest.routes(), web.get("/gateway/{bot}", self.gateway.serve)])
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        routes = [*self.rest.routes(), web.get("/gateway/{bot}", self.gateway.serve)]
+        self.url = await self._served.enter_async_context(serving(routes))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.gateway.close()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._served.aclose()
 
     # The account
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Literal, Self
-
-from aiohttp import web
 
 from adapters.feishu import SPEC, parse_message
 from adapters.feishu.identity import Identity
@@ -26,6 +25,7 @@ from tests.simulators.feishu_history import FeishuHistory
 from tests.simulators.feishu_messages import FeishuMessages
 from tests.simulators.feishu_rest import Fault, FeishuApi
 from tests.simulators.feishu_state import TENANT, FeishuApp, FeishuChat, FeishuFile, FeishuMessage, FeishuState, ids
+from tests.simulators.loopback import serving
 
 PAYLOADS = Path(__file__).parents[1] / "payloads" / "feishu"
 INCLUDE_BOTS = "im:message.group_at_msg.include_bot:readonly"
@@ -76,23 +76,18 @@ class SimulatedFeishu(SimulatedPlatform):
         self.topics = topics
         self.url = ""
         self._sent: dict[str, tuple[FeishuApp, dict[str, Any]]] = {}
-        self._runner: web.AppRunner | None = None
+        self._served = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        app = web.Application(client_max_size=32 * 1024 * 1024)
-        app.add_routes([*self.api.routes(), *self.delivery.routes()])
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = self.delivery.base = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        routes = [*self.api.routes(), *self.delivery.routes()]
+        self.url = self.delivery.base = await self._served.enter_async_context(serving(routes))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.delivery.close()
-        assert self._runner is not None
-        await self._runner.cleanup()
+        await self._served.aclose()
 
     # The account
 
@@ -345,8 +340,7 @@ class SimulatedFeishu(SimulatedPlatform):
         self.delivery.refuse[name] = times
 
     def go_silent(self, name: str = "bot") -> None:
-        for socket in self.delivery.open(name):
-            socket.silent = True
+        self.delivery.go_silent(name)
 
     # Files and payloads
 

@@ -14,7 +14,7 @@ import functools
 import json
 import random
 import secrets
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,7 @@ from aiohttp import web
 from tests.simulators.feishu_frame import CONTROL, DATA, Frame
 from tests.simulators.feishu_state import FeishuApp, FeishuState
 from tests.simulators.feishu_webhook import request_of
+from tests.simulators.links import Link, Links
 
 RETRIES = (15.0, 300.0, 3600.0, 21_600.0)
 ACKNOWLEDGE_WITHIN = 3.0
@@ -36,57 +37,39 @@ _SERVICE = 33554678
 Answer = dict[str, Any] | None
 
 
-@dataclass
-class _Socket:
-    app: FeishuApp
-    response: web.WebSocketResponse
-    transport: asyncio.Transport | None
+@dataclass(eq=False)
+class _Socket(Link):
     waiting: dict[str, asyncio.Future[Frame]] = field(default_factory=dict)
     """By the `message_id` of the frame."""
     pings: int = 0
-    silent: bool = False
-    """Half-open: it takes everything and says nothing, not even a pong."""
 
 
-class FeishuDelivery:
+class FeishuDelivery(Links[_Socket]):
     """Long connections, and what is sent over them; webhooks too."""
 
     def __init__(self, state: FeishuState) -> None:
+        """Acknowledged is what was answered with code 200 (HTTP: status 200); each refused attempt to connect is refused
+        in another way."""
+        super().__init__()
         self.state = state
-        self.acknowledged: Counter[str] = Counter()
-        """Answers with code 200 (HTTP: status 200), by the id that `deliver` was given."""
         self.refused: Counter[str] = Counter()
-        """Other answers."""
+        """Other answers, by the id that `deliver` was given."""
         self.attempts: Counter[str] = Counter()
         self.answers: dict[str, Answer] = {}
         """What an acknowledgement carried: the answer to a callback."""
-        self.refuse = defaultdict[str, int](int)
-        """Attempts to connect that are refused, by app; each in another way."""
-        self.connected = 0
-        """Handshakes that went well, ever."""
         self.ping_every = 1
         """Seconds; in life it is 120."""
         self.pieces = 1
         """In how many frames an event comes, out of order."""
         self.base = ""
-        self.sockets: list[_Socket] = []
         self.session: aiohttp.ClientSession | None = None
         self._tickets: dict[str, FeishuApp] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Condition()
-        self._closing = False
 
     def routes(self) -> list[web.RouteDef]:
         return [web.post("/callback/ws/endpoint", self._endpoint), web.get("/ws/v2", self._link)]
 
     async def close(self) -> None:
-        self._closing = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for socket in tuple(self.sockets):
-            if socket.transport is not None:
-                socket.transport.abort()
+        await super().close()
         if self.session is not None:
             await self.session.close()
 
@@ -127,18 +110,14 @@ class FeishuDelivery:
         transport = request.transport
         assert isinstance(transport, asyncio.Transport)
         socket = _Socket(app, response, transport)
-        self.sockets.append(socket)
-        self.connected += 1
-        async with self._changed:
-            self._changed.notify_all()
+        await self.add(socket)
         try:
             async for message in response:
                 await self._received(socket, message)
         except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
-            if socket in self.sockets:
-                self.sockets.remove(socket)
+            self.remove(socket)
             for waiting in socket.waiting.values():
                 waiting.cancel()
         return response
@@ -178,20 +157,6 @@ class FeishuDelivery:
         elif not waiting.done():
             waiting.set_result(frame)
 
-    def open(self, name: str) -> list[_Socket]:
-        return [socket for socket in self.sockets if socket.app.name == name and not socket.response.closed]
-
-    async def listening(self, name: str) -> None:
-        async with self._changed:
-            await self._changed.wait_for(lambda: any(not socket.silent for socket in self.open(name)))
-
-    async def drop(self, name: str) -> None:
-        """TCP resets."""
-        for socket in self.open(name):
-            self.sockets.remove(socket)
-            if socket.transport is not None:
-                socket.transport.abort()
-
     # Deliveries
 
     def deliver(self, app: FeishuApp, id: str, payload: dict[str, Any], *, retries: bool = True) -> None:
@@ -201,9 +166,7 @@ class FeishuDelivery:
 
     def _begin(self, app: FeishuApp, id: str, payload: dict[str, Any], retries: tuple[float, ...]) -> None:
         if not self._closing:
-            task = asyncio.create_task(self._deliver(app, id, payload, retries))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self.spawn(self._deliver(app, id, payload, retries))
 
     async def _deliver(self, app: FeishuApp, id: str, payload: dict[str, Any], retries: tuple[float, ...]) -> None:
         self.attempts[id] += 1

@@ -17,6 +17,8 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.simulators import faults
+from tests.simulators.faults import Lost, befalls
 from tests.simulators.feishu_content import Refused
 from tests.simulators.feishu_state import FeishuApp, FeishuState
 
@@ -67,19 +69,10 @@ class Api:
     handler: Handler
 
 
-class Lost(Exception):
-    """The connection breaks; nobody learns what happened."""
-
-
 @dataclass
-class Fault:
-    """What happens to one call instead."""
-
-    apis: tuple[str, ...]
-    kind: str
-    """`limit`, `lost` (after it took effect), `broken` (before), `html` (a 502 page), `code` (an answer with a code)."""
-    seconds: float = 0.0
+class Fault(faults.Fault):
     code: int = 0
+    """Of the answer to a call, where the kind is `code`."""
 
 
 class FeishuApi:
@@ -165,10 +158,9 @@ class FeishuApi:
         call = await self._read(api, request, app)
         self.state.calls.append((api.name, {**call.path, **call.query, **call.body}))
         self._limit(api, app)
-        fault = next((fault for fault in self.faults if api.name in fault.apis), None)
+        fault = befalls(self.faults, api.name)
         if fault is None:
             return await api.handler(call)
-        self.faults.remove(fault)
         match fault.kind:
             case "limit":
                 raise self.limited(app, api, fault.seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,9 +19,11 @@ from adapters.slack.identity import Identity
 from core.adapter import AnyAdapterSpec
 from core.messages import AccountId, Attachment, InboundMessage
 from tests.contract.platform import Delivery, Feature, File, SimulatedPlatform, Visible
+from tests.simulators.faults import Fault
+from tests.simulators.loopback import serving
 from tests.simulators.slack_delivery import SlackDelivery
 from tests.simulators.slack_state import TEAM, SlackApp, SlackChannel, SlackMessage, SlackState, as_read
-from tests.simulators.slack_web import Fault, SlackWebApi
+from tests.simulators.slack_web import SlackWebApi
 
 PAYLOADS = Path(__file__).parents[1] / "payloads" / "slack"
 _SHOWING = ("chat.postMessage", "chat.update", "chat.startStream", "chat.appendStream", "chat.stopStream")
@@ -49,25 +52,18 @@ class SimulatedSlack(SimulatedPlatform):
         self.mode: Literal["socket", "http"] = mode
         self.url = ""
         self._sent: dict[str, tuple[SlackApp, dict[str, Any]]] = {}
-        self._runner: web.AppRunner | None = None
+        self._served = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        app = web.Application(client_max_size=32 * 1024 * 1024)
-        app.add_routes(self.api.routes())
-        app.router.add_get("/link", self.delivery.link)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        self.api.base = self.delivery.base = self.url
+        routes = [*self.api.routes(), web.get("/link", self.delivery.link)]
+        self.url = self.api.base = self.delivery.base = await self._served.enter_async_context(serving(routes))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.delivery.close()
-        assert self._runner is not None
-        await self._runner.cleanup()
+        await self._served.aclose()
 
     # The account
 
@@ -324,8 +320,7 @@ class SimulatedSlack(SimulatedPlatform):
         self.delivery.refuse[name] = times
 
     def go_silent(self, name: str = "bot") -> None:
-        for socket in self.delivery.open(name):
-            socket.silent = True
+        self.delivery.go_silent(name)
 
     # Files and payloads
 

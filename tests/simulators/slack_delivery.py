@@ -15,7 +15,7 @@ import json
 import random
 import secrets
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlencode
@@ -23,6 +23,7 @@ from urllib.parse import urlencode
 import aiohttp
 from aiohttp import web
 
+from tests.simulators.links import Link, Links
 from tests.simulators.slack_state import SlackApp, SlackState
 
 RETRIES = (0.0, 60.0, 300.0)
@@ -36,45 +37,26 @@ def sign(secret: str, timestamp: str, body: bytes) -> str:
     return "v0=" + hmac.new(secret.encode(), b"v0:" + timestamp.encode() + b":" + body, hashlib.sha256).hexdigest()
 
 
-@dataclass
-class _Socket:
-    app: SlackApp
-    response: web.WebSocketResponse
-    transport: asyncio.Transport | None
+@dataclass(eq=False)
+class _Socket(Link):
     waiting: dict[str, asyncio.Future[dict[str, Any] | None]] = field(default_factory=dict)
-    silent: bool = False
-    """Half-open: it takes everything and says nothing, not even a pong."""
 
 
-class SlackDelivery:
+class SlackDelivery(Links[_Socket]):
     """Sockets, and what is sent over them."""
 
     def __init__(self, state: SlackState) -> None:
+        super().__init__()
         self.state = state
-        self.acknowledged: Counter[str] = Counter()
         self.attempts: Counter[str] = Counter()
         self.bodies: dict[str, dict[str, Any] | None] = {}
         """What an acknowledgement carried."""
-        self.refuse = defaultdict[str, int](int)
-        """Handshakes to refuse, by app."""
-        self.connected = 0
-        """Handshakes that went well, ever."""
         self.base = ""
-        self.sockets: list[_Socket] = []
         self._tickets: dict[str, tuple[SlackApp, float]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Condition()
-        self._closing = False
         self.session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
-        self._closing = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for socket in tuple(self.sockets):
-            if socket.transport is not None:
-                socket.transport.abort()
+        await super().close()
         if self.session is not None:
             await self.session.close()
 
@@ -104,24 +86,21 @@ class SlackDelivery:
             )
             await response.close()
             return response
-        self.sockets.append(socket)
-        self.connected += 1
         hello = {
             "type": "hello",
-            "num_connections": len(self.open(app.name)),
+            "num_connections": len(self.open(app.name)) + 1,
             "connection_info": {"app_id": app.id},
             "debug_info": {"host": "applink-1", "build_number": 1, "approximate_connection_time": 18060},
         }
         await response.send_json(hello)
-        await self._note()
+        await self.add(socket)
         try:
             async for frame in response:
                 await self._frame(socket, frame)
         except (ConnectionError, asyncio.CancelledError):
             pass
         finally:
-            if socket in self.sockets:
-                self.sockets.remove(socket)
+            self.remove(socket)
             for waiting in socket.waiting.values():
                 if not waiting.done():
                     waiting.cancel()
@@ -139,25 +118,6 @@ class SlackDelivery:
                 self.state.complain(f"an acknowledgement of nothing: {frame.data!r}")
             elif not waiting.done():
                 waiting.set_result(message.get("payload"))
-
-    def open(self, name: str) -> list[_Socket]:
-        return [socket for socket in self.sockets if socket.app.name == name and not socket.response.closed]
-
-    async def listening(self, name: str) -> None:
-        async with self._changed:
-            await self._changed.wait_for(lambda: any(not socket.silent for socket in self.open(name)))
-
-    async def _note(self) -> None:
-        async with self._changed:
-            self._changed.notify_all()
-
-    async def drop(self, name: str) -> None:
-        """TCP resets."""
-        for socket in self.open(name):
-            if socket in self.sockets:
-                self.sockets.remove(socket)
-            if socket.transport is not None:
-                socket.transport.abort()
 
     async def disconnect(self, name: str, reason: str) -> None:
         """Announce the end of every open connection: `warning`, `refresh_requested`, `link_disabled`."""
@@ -178,9 +138,7 @@ class SlackDelivery:
         self, app: SlackApp, id: str, payload: dict[str, Any], kind: str, attempt: int, retries: tuple[float, ...]
     ) -> None:
         if not self._closing:
-            task = asyncio.create_task(self._deliver(app, id, payload, kind, attempt, retries))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self.spawn(self._deliver(app, id, payload, kind, attempt, retries))
 
     async def _deliver(
         self, app: SlackApp, id: str, payload: dict[str, Any], kind: str, attempt: int, retries: tuple[float, ...]

@@ -9,11 +9,11 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
+from tests.simulators.faults import Fault, Lost, befalls
 from tests.simulators.slack_state import TEAM, SlackApp, SlackChannel, SlackMessage, SlackState
 
 # How the SDK sends each method; a server that is lenient here would hide a wrong call.
@@ -64,20 +64,6 @@ class Refused(Exception):
         self.more = more
 
 
-class _Lost(Exception):
-    """The connection breaks; nobody learns what happened."""
-
-
-@dataclass
-class Fault:
-    """What happens to one call instead."""
-
-    methods: tuple[str, ...]
-    kind: str
-    """`limit`, `lost` (after it took effect), `broken` (before), `html` (a 503 page), or an error of Slack's."""
-    seconds: float = 0.0
-
-
 Handler = Callable[[SlackApp, dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
@@ -87,6 +73,7 @@ class SlackWebApi:
     def __init__(self, state: SlackState, *, ticket: Callable[[SlackApp], str]) -> None:
         self.state = state
         self.faults: list[Fault] = []
+        """Other kinds are errors of Slack's."""
         self.stream_lasts = 300.0
         """Seconds."""
         self.limits_posts = True
@@ -123,7 +110,7 @@ class SlackWebApi:
                 page = "<html><body>Something went wrong</body></html>"
                 return web.Response(status=503, text=page, content_type="text/html")
             return web.json_response({"ok": False, "error": refused.error, **refused.more})
-        except _Lost:
+        except Lost:
             assert request.transport is not None
             request.transport.abort()
             raise asyncio.CancelledError from None
@@ -161,17 +148,16 @@ class SlackWebApi:
         place = f"{app.name} {method} {arguments.get('channel', '') if method in _NEW else ''}"
         if time.monotonic() < self._paused.get(place, 0.0) - 0.02:
             self.state.complain(f"{method}: called during the pause that was asked for")
-        fault = next((fault for fault in self.faults if method in fault.methods), None)
+        fault = befalls(self.faults, method)
         if fault is not None:
-            self.faults.remove(fault)
             match fault.kind:
                 case "limit":
                     raise self._limited(place, fault.seconds)
                 case "broken":
-                    raise _Lost
+                    raise Lost
                 case "lost":
                     await self._run(app, method, arguments)
-                    raise _Lost
+                    raise Lost
                 case error:
                     raise Refused(error)
         if method == "chat.postMessage" and self.limits_posts:

@@ -21,12 +21,15 @@ import asyncio
 import contextlib
 import itertools
 import re
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
+
+from tests.simulators.loopback import serving
 
 LENGTH = 1000
 PAGE = 3
@@ -102,31 +105,26 @@ class Telegraph:
         """The next calls are refused with the request to wait so many seconds."""
         self._limited_until = 0.0
         self._ids = itertools.count(1)
-        app = web.Application()
-        app.add_routes(
-            [
-                web.get("/link", self._link),
-                web.get("/me", self._me),
-                web.post("/messages", self._post),
-                web.patch("/messages/{id}", self._change),
-                web.get("/messages", self._find),
-                web.get("/history", self._history),
-                web.post("/typing", self._typing),
-                web.get("/files/{name}", self._file),
-            ]
-        )
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+        self._served = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        routes = [
+            web.get("/link", self._link),
+            web.get("/me", self._me),
+            web.post("/messages", self._post),
+            web.patch("/messages/{id}", self._change),
+            web.get("/messages", self._find),
+            web.get("/history", self._history),
+            web.post("/typing", self._typing),
+            web.get("/files/{name}", self._file),
+        ]
+        self.url = await self._served.enter_async_context(serving(routes))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._runner.cleanup()
+        await self._served.aclose()
 
     # What tests use
 

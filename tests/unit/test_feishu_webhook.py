@@ -12,7 +12,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from adapters.feishu.adapter import WebhookAdapter
 from adapters.feishu.config import Config
@@ -25,6 +24,7 @@ from tests.clock import HeldClock
 from tests.contract.world import until
 from tests.simulators.feishu import PAYLOADS, SimulatedFeishu
 from tests.simulators.feishu_webhook import encrypt, sign
+from tests.simulators.loopback import serving
 
 KEY = "kudryavka"
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -169,19 +169,14 @@ class Door:
 async def door() -> AsyncIterator[Door]:
     async with SimulatedFeishu(mode="webhook") as feishu:
         adapter = WebhookAdapter(AccountId("bot"), Config(**feishu.account()))
-        app = web.Application()
-        app.add_routes(adapter.routes())
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        door = Door(f"http://127.0.0.1:{runner.addresses[0][1]}/webhooks/bot", feishu)
-        async with adapter:
-            task = asyncio.create_task(adapter.run(door.inbox))
-            await until(adapter.gaps)
-            yield door
-            task.cancel()
-            await asyncio.wait({task})
-        await runner.cleanup()
+        async with serving(adapter.routes()) as url:
+            door = Door(f"{url}/webhooks/bot", feishu)
+            async with adapter:
+                task = asyncio.create_task(adapter.run(door.inbox))
+                await until(adapter.gaps)
+                yield door
+                task.cancel()
+                await asyncio.wait({task})
 
 
 async def test_a_signed_event_is_taken_in_and_acknowledged(door: Door) -> None:
@@ -272,11 +267,6 @@ async def test_while_the_account_does_not_run_events_come_again() -> None:
     adapter = WebhookAdapter(
         AccountId("bot"), Config(app_id=app.id, app_secret=app.secret, mode="webhook", encrypt_key=app.encrypt_key)
     )
-    server = web.Application()
-    server.add_routes(adapter.routes())
-    runner = web.AppRunner(server, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    door = Door(f"http://127.0.0.1:{runner.addresses[0][1]}/webhooks/bot", feishu)
-    assert (await door.post(door.sealed(door.event())))[0] == 503
-    await runner.cleanup()
+    async with serving(adapter.routes()) as url:
+        door = Door(f"{url}/webhooks/bot", feishu)
+        assert (await door.post(door.sealed(door.event())))[0] == 503

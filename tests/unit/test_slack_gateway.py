@@ -17,9 +17,9 @@ from gateway.config import load
 from gateway.supervisor import AccountState
 from tests.contract.suite import hurry
 from tests.contract.world import World, missing, until
+from tests.simulators.faults import Fault
 from tests.simulators.openai_server import OpenAIServer
 from tests.simulators.slack import SimulatedSlack
-from tests.simulators.slack_web import Fault
 
 
 @pytest.fixture(autouse=True)

@@ -19,10 +19,10 @@ from core.errors import DeliveryError, DeliveryUnavailable
 from core.messages import MessageId
 from tests.clock import HeldClock
 from tests.contract.world import missing
+from tests.simulators.faults import Fault
 from tests.simulators.slack import SimulatedSlack
 from tests.simulators.slack_desk import KEY, Desk, adapter_for, desk
 from tests.simulators.slack_state import SlackMessage, as_read
-from tests.simulators.slack_web import Fault
 
 CORPUS = sorted((Path(__file__).parents[1] / "payloads" / "markdown").rglob("*.md"))
 LONG = "\n\n".join(f"Paragraph {number} has words and more words. " * 8 for number in range(100))

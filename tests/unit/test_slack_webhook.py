@@ -11,16 +11,16 @@ from datetime import UTC, datetime
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from adapters.slack.adapter import WebhookAdapter
 from adapters.slack.config import Config
 from adapters.slack.signature import Signatures
-from core.webhooks import LARGEST_BODY
 from core.adapter import Receipt
 from core.messages import AccountId, InboundMessage
+from core.webhooks import LARGEST_BODY
 from tests.clock import HeldClock
 from tests.contract.world import until
+from tests.simulators.loopback import serving
 from tests.simulators.slack import SimulatedSlack
 from tests.simulators.slack_delivery import sign
 
@@ -142,19 +142,14 @@ class Door:
 async def door() -> AsyncIterator[Door]:
     async with SimulatedSlack(mode="http") as slack:
         adapter = WebhookAdapter(AccountId("bot"), Config(**slack.account()))
-        app = web.Application()
-        app.add_routes(adapter.routes())
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        door = Door(f"http://127.0.0.1:{runner.addresses[0][1]}/webhooks/bot", adapter, slack)
-        async with adapter:
-            task = asyncio.create_task(adapter.run(door.inbox))
-            await until(adapter.gaps)
-            yield door
-            task.cancel()
-            await asyncio.wait({task})
-        await runner.cleanup()
+        async with serving(adapter.routes()) as url:
+            door = Door(f"{url}/webhooks/bot", adapter, slack)
+            async with adapter:
+                task = asyncio.create_task(adapter.run(door.inbox))
+                await until(adapter.gaps)
+                yield door
+                task.cancel()
+                await asyncio.wait({task})
 
 
 def event(text: str = "hello", *, id: str = "Ev1") -> bytes:

@@ -1,0 +1,24 @@
+"""Serving HTTP on loopback, as every simulator does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+LARGEST_BODY = 32 * 1024 * 1024
+
+
+@asynccontextmanager
+async def serving(routes: Iterable[web.AbstractRouteDef]) -> AsyncIterator[str]:
+    """A server on a free port; its URL, without a slash at the end."""
+    app = web.Application(client_max_size=LARGEST_BODY)
+    app.add_routes(routes)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
