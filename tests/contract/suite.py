@@ -12,6 +12,8 @@ import asyncio
 import copy
 import json
 import os
+import random
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -36,6 +38,9 @@ from tests.simulators.openai_server import Fault, OpenAIServer
 
 DROPS_FOR = float(os.environ.get("CHATGPT_MS_DROPS_FOR", "10"))
 """Seconds."""
+
+USERS = int(os.environ.get("CHATGPT_MS_USERS", "12"))
+"""Who talk at the same time."""
 
 EVENTS = int(os.environ.get("CHATGPT_MS_EVENTS", "40"))
 """That are delivered five times each."""
@@ -228,7 +233,7 @@ class AdapterContract:
             for number in range(EVENTS):
                 text = f"<{number}>"
                 asked[text] = await world.platform.person_writes(text, user=f"user{number % 20}")
-            await until(lambda: len(gateway.store.accepted) == EVENTS and gateway.idle)
+            await until(lambda: len(gateway.store.accepted) >= EVENTS and gateway.idle)
         for seconds in (15, 300, 3600, 6 * 3600):
             world.clock.passed += timedelta(seconds=seconds)
             async with world.gateway() as gateway:
@@ -317,6 +322,37 @@ class AdapterContract:
             for user, question in questions.items():
                 last = [request for request in world.model.requests if question in json.dumps(request.messages)][-1]
                 assert last.last == "what did I say?", user
+
+    async def test_nobody_is_told_what_another_wrote(self, world: World) -> None:
+        """Everybody's answer tells whose words the model was given."""
+        world.model.reply = lambda body: " ".join({*re.findall(r"canary\d+x", json.dumps(body["messages"]))})
+        canaries = {f"user{number}": f"canary{number:04d}x" for number in range(USERS)}
+        chance = random.Random(11)
+        rooms: dict[str, set[str]] = {user: set() for user in canaries}
+
+        async def talk(user: str) -> None:
+            for word in ("first", "second", "third"):
+                direct = Feature.CHANNELS in world.platform.lacks or chance.random() < 0.7
+                channel = f"room{int(user.removeprefix('user')) // 3}"
+                asked = await world.platform.person_writes(
+                    f"{word} {canaries[user]}", user=user, channel=channel, direct=direct
+                )
+                if direct:
+                    rooms[user].add(asked.room)
+                await asyncio.sleep(chance.random() / 50)
+
+        async with world.gateway() as gateway:
+            async with asyncio.TaskGroup() as group:
+                for user in canaries:
+                    group.create_task(talk(user))
+            await until(lambda: gateway.store.asked >= 3 * USERS and gateway.idle)
+        for request in world.model.requests:
+            told = json.dumps(request.messages)
+            assert sum(canary in told for canary in canaries.values()) == 1, told
+        for user, canary in canaries.items():
+            shown = " ".join(each.text for room in rooms[user] for each in world.platform.visible(room))
+            assert [other for other in canaries.values() if other in shown] == ([canary] if rooms[user] else []), user
+        assert len(world.model.requests) == 3 * USERS
 
     async def test_accounts_in_one_process_do_not_mix(self, world: World) -> None:
         async with world.gateway("bot", "other") as gateway:
