@@ -157,7 +157,7 @@ class GatewayProcess:
         assert self.process is not None
         if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                self.process.send_signal(number)
+                os.kill(self.process.pid, number)  # send_signal would look first, and take the exit code from asyncio
         return self.process.returncode is not None
 
     async def kill(self) -> int:
