@@ -9,9 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NewType, Self, TypeVar
 
@@ -268,6 +269,59 @@ class Heard(ABC):
     def last_heard(self) -> datetime | None:
         """When the last frame of the platform came (heartbeats and answers to pings count), by the program's clock.
         None before the first one of this attempt."""
+
+
+class LoginStep(StrEnum):
+    """What a person has to do next to sign an account in."""
+
+    SCAN = "scan"
+    """Scan the code with the platform's app."""
+    CONFIRM = "confirm"
+    """It was scanned: confirm on the phone."""
+    DIGITS = "digits"
+    """The phone shows digits: enter them here (`TakesDigits`)."""
+    WRONG_DIGITS = "wrong_digits"
+    """Those were not the ones: enter them again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginCode:
+    """A code that waits to be scanned. Whoever scans it owns the bot: it is shown in the terminal and to an
+    administrator, and never logged."""
+
+    content: str = field(repr=False)
+    """What the QR code holds."""
+    step: LoginStep = LoginStep.SCAN
+
+
+class AwaitsScan(ABC):
+    """On an adapter whose account is signed in by a person who scans a code, while `run` waits for that.
+
+    While there is a code the account counts as waiting for the scan: not connected, and not deaf either, however long
+    it takes.
+    """
+
+    @abstractmethod
+    def login_code(self) -> LoginCode | None:
+        """The code that is to be shown now, the newest that the platform gave; None when nothing is to be scanned (any
+        more). Asked about once a second."""
+
+
+class TakesDigits(ABC):
+    """On an adapter that AwaitsScan: the platform may ask for digits that the phone shows."""
+
+    @abstractmethod
+    def enter_digits(self, digits: str) -> None:
+        """A person entered them. Of no effect unless the code's step asks for them."""
+
+
+class HasFolder(ABC):
+    """On an adapter that keeps something of its own from one start to the next, such as the credentials of a scan."""
+
+    @abstractmethod
+    def use_folder(self, folder: Path) -> None:
+        """Called once, before it is entered. The folder is this account's alone, beside the database; it need not
+        exist yet. Whoever makes it gives it mode 0700, and files with secrets 0600."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
