@@ -20,6 +20,7 @@ from core.errors import (
     DeliveryError,
     DeliveryUnavailable,
     DeliveryUncertain,
+    HeldBack,
     RateLimited,
     StorageUnavailable,
     TargetGone,
@@ -27,7 +28,7 @@ from core.errors import (
 from core.journal import Journal, OutboxPart, OutboxState, PartId
 from core.markdown.dialect import Dialect, plain_markdown
 from core.markdown.split import split
-from core.messages import AccountId, MessageId
+from core.messages import AccountId, ConversationKey, MessageId
 from core.texts import say
 
 log = structlog.get_logger(__name__)
@@ -99,11 +100,21 @@ class Delivery:
         self._clock = clock
         self._ambiguous = ambiguous
         self._under_way: set[PartId] = set()
+        self._held: set[ConversationKey] = set()
+
+    def holds(self, conversation: ConversationKey) -> bool:
+        """Whether parts of this conversation wait in the journal for its person's next message."""
+        return conversation in self._held
+
+    def release(self, conversation: ConversationKey) -> None:
+        """The person has written: what was held back may be tried again, before anything else."""
+        self._held.discard(conversation)
 
     async def deliver(self, reply: ReplyChannel, parts: Sequence[OutboxPart]) -> bool:
-        """Send each part until it arrived or is a dead letter, which ends the reply. False if one is.
+        """Send each part until it arrived or is a dead letter, which ends the reply, or is held back. False if one is.
 
-        Parts that are on their way already stay with whoever sends them.
+        Parts that are on their way already stay with whoever sends them. Where parts of the conversation are held back,
+        these stay in the journal behind them.
         """
         if isinstance(reply, Kept):
             for part in parts:
@@ -113,7 +124,7 @@ class Delivery:
         self._under_way.update(part.id for part in mine)
         try:
             for part in mine:
-                if not await self._deliver(reply, part):
+                if self.holds(part.conversation) or not await self._deliver(reply, part):
                     return False
         finally:
             self._under_way.difference_update(part.id for part in mine)
@@ -132,6 +143,8 @@ class Delivery:
                 reason = str(error)
             except (DeliveryUncertain, TimeoutError) as error:
                 reason, attempt.in_doubt = str(error) or "no answer in time", True
+            except HeldBack as error:
+                return await self._hold(attempt, str(error))
             except DeliveryError as error:
                 return await self._bury(part, str(error))
             except StorageUnavailable as error:
@@ -189,6 +202,14 @@ class Delivery:
             case Ambiguous.MARK:
                 chinese = re.search(r"[\u4e00-\u9fff]", part.text)
                 return None, f"{part.text}\n\n{say('repeated', 'zh' if chinese else 'en')}"
+
+    async def _hold(self, attempt: _Attempt, reason: str) -> bool:
+        part = attempt.part
+        log.info("a reply is kept until its person writes again", key=part.key, account=part.account, reason=reason)
+        state = OutboxState.UNKNOWN if attempt.in_doubt else OutboxState.PENDING
+        self._held.add(part.conversation)
+        await until_stored(partial(self._journal.hold, part, reason, state=state), self._clock)
+        return False
 
     async def _bury(self, part: OutboxPart, reason: str) -> bool:
         log.error("a reply cannot be delivered", key=part.key, account=part.account, reason=reason)

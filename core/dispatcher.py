@@ -194,7 +194,7 @@ class Dispatcher:
             while True:
                 await self._commands_done(conversation)
                 left, worker.left = worker.left, False
-                if left:
+                if left or (worker.waiting and self._delivery.holds(conversation)):
                     await self._send_unsent(conversation)
                 if self._draining or not (worker.waiting or left):
                     return
@@ -212,6 +212,8 @@ class Dispatcher:
             del self._workers[conversation]
 
     async def _send_unsent(self, conversation: ConversationKey) -> None:
+        """What an earlier process left, or was held back until now. Later parts never overtake earlier ones."""
+        self._delivery.release(conversation)
         parts = await until_stored(partial(self._journal.unsent, conversation), self._clock)
         for turn in dict.fromkeys(part.turn for part in parts):
             reply_parts = [part for part in parts if part.turn == turn]
@@ -222,6 +224,8 @@ class Dispatcher:
                 await until_stored(partial(self._journal.bury, reply_parts[0], str(error)), self._clock)
             else:
                 await self._delivery.deliver(reply, reply_parts)
+                if self._delivery.holds(conversation):
+                    return
 
     async def _begin(self, conversation: ConversationKey) -> Turn | None:
         settings = self.settings
@@ -274,8 +278,16 @@ class Dispatcher:
             self._commanded[conversation].discard(done)
             if not self._commanded[conversation]:
                 del self._commanded[conversation]
-        if reply is not None:
-            await self._delivery.deliver(reply, parts)
+        if reply is not None and not await self._delivery.deliver(reply, parts) and self._delivery.holds(conversation):
+            self._send_held(conversation)
+
+    def _send_held(self, conversation: ConversationKey) -> None:
+        """The person wrote a command: what was held back comes first, then its reply."""
+        worker = self._workers.get(conversation)
+        if worker is None:
+            self.take_up(conversation)
+        else:
+            worker.left = True
 
     async def _commanded_reply(self, inbox: InboxId) -> tuple[ReplyChannel | None, Sequence[OutboxPart]]:
         """Carry a command out and commit that; what is to be shown of it, and where."""

@@ -12,6 +12,7 @@ GatewayError
 │   ├── RateLimited              wait `retry_after` and try again, bounded; an edit is skipped instead
 │   ├── DeliveryUncertain        it may have arrived: settle by key, by looking it up, or by policy
 │   ├── DeliveryUnavailable      the platform cannot take it now: try again later
+│   ├── HeldBack                 keep it, and send it when the person writes again
 │   └── TargetGone               the place to reply to no longer exists
 ├── FetchError                   the file is left out, and the person told why
 │   ├── FileTooLarge             ask for a smaller one
@@ -95,6 +96,10 @@ class DeliveryUncertain(DeliveryError):
 
 class DeliveryUnavailable(DeliveryError):
     """The platform surely did not take it, and may later."""
+
+
+class HeldBack(DeliveryError):
+    """The platform takes nothing more for this person until they write again. Surely not delivered."""
 
 
 class TargetGone(DeliveryError):

@@ -323,6 +323,10 @@ class Journal(Protocol):
         """It failed for now: `state` is PENDING (surely not delivered) or UNKNOWN. Counts an attempt."""
         ...
 
+    async def hold(self, part: OutboxPart, error: str, *, state: OutboxState) -> None:
+        """It waits for the person's next message, however long that takes. Its attempts are counted anew then."""
+        ...
+
     async def bury(self, part: OutboxPart, error: str) -> None:
         """It will never arrive: a dead letter, and the parts after it too."""
         ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -11,7 +12,14 @@ from pydantic import BaseModel, ValidationError
 from core.account import AccountConfig
 from core.adapter import AnyAdapterSpec
 from core.errors import ConfigError
+from core.messages import AccountId
 from gateway.faults import Fault, Path, is_secret, of_validation, show
+
+
+def folder_of(account: AccountId, database: pathlib.Path) -> pathlib.Path:
+    """Where an account keeps what is its own."""
+    return database.parent / "accounts" / account
+
 
 FindSpec = Callable[[str], AnyAdapterSpec]
 """Platform name → what it brings. Raises ConfigError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
@@ -16,7 +17,7 @@ import structlog
 from aiohttp.web import AbstractRouteDef, RouteDef
 
 from core.account import AccountConfig
-from core.adapter import Hosted, ReplyChannel, ServesHttp
+from core.adapter import AwaitsScan, HasFolder, Hosted, ReplyChannel, ServesHttp
 from core.archive import Archive
 from core.chat import ChatClient
 from core.chatgpt import ChatGPTClient
@@ -35,12 +36,13 @@ from core.responder import Responder
 from core.sessions import SessionManager
 from core.storage.sqlite import SqliteStore
 from gateway import registry, translate
-from gateway.accounts import FindSpec
+from gateway.accounts import FindSpec, folder_of
 from gateway.backfill import Backfill
 from gateway.config import Config
 from gateway.control import Control, ControlSocket
 from gateway.maintenance import Maintenance
 from gateway.metrics import Metrics
+from gateway.scanning import Scanning
 from gateway.server import HttpServer
 from gateway.supervisor import AccountState, Supervisor
 
@@ -147,12 +149,16 @@ class App:
         self._tasks = [asyncio.create_task(one.run(self.inbox.receive)) for one in self.supervisors.values()]
         maintenance = Maintenance(self.store, clock, retention=lambda: self.config.storage.retention)
         self._tasks.append(asyncio.create_task(maintenance.run()))
+        if self._scanning is not None:
+            self._tasks.append(asyncio.create_task(self._scanning.run(self.server.url)))
         if not self._private:
             self.dispatcher.resume(recovery)
 
     def _supervisor(self, name: AccountId) -> Supervisor:
         account = self._account(name)
         adapter = self._find_spec(account.platform or name).create(name, account)
+        if isinstance(adapter, HasFolder):
+            adapter.use_folder(folder_of(name, self.config.storage.path))
         return Supervisor(
             name, adapter, self._clock, Backfill(name, self.store, self._clock, furthest=partial(self._furthest, name))
         )
@@ -202,9 +208,9 @@ class App:
                 supervisor.adapter.host(host)
 
     async def _listen(self, stack: AsyncExitStack) -> None:
-        self.server = HttpServer(
-            self.config.server, self._routes(), self.keys, ready=self.readiness, metrics=self._metrics
-        )
+        self._scanning = self._scanned()
+        routes = [*self._routes(), *(self._scanning.routes() if self._scanning else ())]
+        self.server = HttpServer(self.config.server, routes, self.keys, ready=self.readiness, metrics=self._metrics)
         stack.push_async_callback(self.server.close)
         await self.server.start()
         control = Control(
@@ -220,6 +226,12 @@ class App:
         socket = ControlSocket(control, self.config.storage.path)
         stack.push_async_callback(socket.close)
         await socket.start()
+
+    def _scanned(self) -> Scanning | None:
+        """What shows the codes of the accounts that are signed in by a scan, where there are any."""
+        adapters = ((name, supervisor.adapter) for name, supervisor in self.supervisors.items())
+        awaiting = {name: adapter for name, adapter in adapters if isinstance(adapter, AwaitsScan)}
+        return Scanning(awaiting, self.config.server, self.keys, self._clock, terminal=sys.stderr) if awaiting else None
 
     def _routes(self) -> list[AbstractRouteDef]:
         """What the accounts serve. Raises ConfigError where two want the same place."""

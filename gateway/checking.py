@@ -8,14 +8,13 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from core.account import AccountConfig
-from core.adapter import AnyAdapterSpec, Diagnoses, Hosted
+from core.adapter import Adapter, Diagnoses, HasFolder, Hosted
 from core.chatgpt import ChatGPTClient
 from core.clock import SystemClock
 from core.errors import ChatError, GatewayError
 from core.messages import AccountId
 from gateway import registry, translate
-from gateway.accounts import FindSpec
+from gateway.accounts import FindSpec, folder_of
 from gateway.config import Config
 
 _SIGN_IN = 30.0
@@ -59,7 +58,10 @@ async def check_connections(
     faults = await _check_model(config, tell)
     for name, account in config.accounts.items():
         spec = find_spec(account.platform or name)
-        faults += await _check_account(AccountId(name), account, spec, tell)
+        adapter = spec.create(AccountId(name), account)
+        if isinstance(adapter, HasFolder):
+            adapter.use_folder(folder_of(AccountId(name), config.storage.path))
+        faults += await _check_account(name, adapter, tell)
     if config.server.port and _in_use(config.server.host, config.server.port):
         tell(f"server: port {config.server.port} is in use (by a running gateway, perhaps)")
     return faults
@@ -78,10 +80,7 @@ async def _check_model(config: Config, tell: Callable[[str], object]) -> list[st
     return []
 
 
-async def _check_account(
-    name: AccountId, account: AccountConfig, spec: AnyAdapterSpec, tell: Callable[[str], object]
-) -> list[str]:
-    adapter = spec.create(name, account)
+async def _check_account(name: str, adapter: Adapter, tell: Callable[[str], object]) -> list[str]:
     if isinstance(adapter, Hosted):
         return []  # a face of the gateway itself: there is nowhere to sign in
     try:

@@ -18,7 +18,7 @@ from enum import StrEnum
 
 import structlog
 
-from core.adapter import Adapter, CatchesUp, Heard, Inbox
+from core.adapter import Adapter, AwaitsScan, CatchesUp, Heard, Inbox
 from core.backoff import full_jitter
 from core.clock import Clock
 from core.errors import (
@@ -54,6 +54,9 @@ SIGN_IN = 60.0
 END = 2.0
 """Seconds for an adapter to end when it is cancelled."""
 
+WAITING_FOR_SCAN = "waiting for scan"
+"""The reason of an account that a person has to sign in."""
+
 _LOOK = 1.0
 _FIRST_LOOK = 0.25
 """Seconds between two looks at what the adapter heard; shorter ones until it has heard something."""
@@ -65,7 +68,7 @@ class AccountState(StrEnum):
     CONNECTED = "connected"
     """Frames arrive; for adapters that cannot tell, signed in."""
     WAITING = "waiting"
-    """The link was lost; the next attempt comes after a pause."""
+    """The link was lost, and the next attempt comes after a pause; or a person has to scan a code. The reason says which."""
     FAILED = "failed"
     """The credentials are refused, or the adapter broke; the reason says which."""
     STOPPED = "stopped"
@@ -219,6 +222,11 @@ class Supervisor:
 
     def _listen(self, adapter: Heard, silence: _Silence) -> datetime | None:
         heard = adapter.last_heard()
+        if isinstance(adapter, AwaitsScan) and adapter.login_code() is not None:
+            silence.forget()  # it is a person who is waited for
+            self.health.last_heard = heard
+            self._become(AccountState.WAITING, WAITING_FOR_SCAN)
+            return heard
         seconds = silence.since(heard)
         if seconds > adapter.deaf_after.total_seconds():
             raise ConnectionLost(f"nothing was heard for {seconds:.0f} s")
@@ -281,6 +289,10 @@ class _Silence:
         self._clock = clock
         self._heard: datetime | None = None
         self._at = clock.monotonic()
+
+    def forget(self) -> None:
+        """Begin to measure now."""
+        self._at = self._clock.monotonic()
 
     def since(self, heard: datetime | None) -> float:
         """Seconds."""

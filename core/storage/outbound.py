@@ -70,6 +70,11 @@ def postpone(db: sqlite3.Connection, part: int, state: OutboxState, until: int, 
     db.execute(statements.POSTPONE, (state, until, error, part))
 
 
+def hold(db: sqlite3.Connection, part: int, state: OutboxState, error: str) -> None:
+    """No attempts are counted against it."""
+    db.execute(statements.HOLD, (state, error, part))
+
+
 def bury(db: sqlite3.Connection, turn: int, number: int, error: str, now: int) -> None:
     """This part, the ones after it, and the messages."""
     if db.execute(statements.BURY, (error, turn, number)).rowcount:

@@ -188,6 +188,9 @@ class SqliteStore:
         )
         return replace(part, state=state, attempts=part.attempts + 1, next_at=until)
 
+    async def hold(self, part: OutboxPart, error: str, *, state: OutboxState) -> None:
+        await self._writer.run(partial(outbound.hold, part=part.id, state=state, error=storable(error)))
+
     async def bury(self, part: OutboxPart, error: str) -> None:
         await self._writer.run(
             partial(outbound.bury, turn=part.turn, number=part.number, error=storable(error), now=self._now())

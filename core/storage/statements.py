@@ -120,6 +120,10 @@ POSTPONE = """
 UPDATE outbox SET state = ?, attempts = attempts + 1, next_at = ?, error = ?
 WHERE id = ? AND state IN ('pending', 'sending', 'unknown')"""
 
+HOLD = """
+UPDATE outbox SET state = ?, attempts = 0, error = ?
+WHERE id = ? AND state IN ('pending', 'sending', 'unknown')"""
+
 BURY = """
 UPDATE outbox SET state = 'dead', error = ?
 WHERE turn = ? AND part >= ? AND state IN ('pending', 'sending', 'unknown')"""
