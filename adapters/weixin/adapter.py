@@ -1,0 +1,234 @@
+"""A WeChat bot over iLink: signed in by a scan, reads by long polls from a cursor that moves on after the commit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+from yarl import URL
+
+from adapters.weixin.address import Address
+from adapters.weixin.api import IlinkApi, Refused, SignInExpired
+from adapters.weixin.config import Config
+from adapters.weixin.keeper import Credentials, Keeper
+from adapters.weixin.login import Login
+from adapters.weixin.media import HOSTS, fetch
+from adapters.weixin.outgoing import Outgoing
+from adapters.weixin.parse import parse_message
+from adapters.weixin.people import People
+from adapters.weixin.reply import WeixinReply
+from core.adapter import (
+    Adapter,
+    AdapterSpec,
+    AwaitsScan,
+    Diagnoses,
+    FetchesFiles,
+    HasFolder,
+    Heard,
+    Inbox,
+    LoginCode,
+    Receipt,
+    ReplyChannel,
+    TakesDigits,
+)
+from core.clock import Clock, SystemClock
+from core.errors import ConnectionLost, DeliveryError, FileUnavailable, StorageUnavailable
+from core.fetching import Files
+from core.messages import AccountId, Attachment, InboundMessage, ReplyAddress
+from core.proxy import proxy_for
+
+log = structlog.get_logger(__name__)
+
+_HELD = 35.0
+"""Seconds for which the platform holds a poll, unless it tells otherwise."""
+_LONGEST_HELD = 120.0
+_SLACK = 10.0
+"""Seconds beyond that until a poll counts as lost."""
+
+_QUICK = 1.0
+_IDLE = 0.5
+"""A poll that comes back empty within `_QUICK` seconds was not held; the next one waits `_IDLE` seconds."""
+
+_HOLD = 1.0
+"""Seconds before a message that could not be stored is handed over again; nothing else is read meanwhile."""
+
+_FAREWELL = 1.0
+"""Seconds for telling the platform that the bot goes offline."""
+
+
+class WeixinAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan, TakesDigits, HasFolder):
+    """One bot. What the platform takes for each person is remembered from one connection to the next."""
+
+    def __init__(self, account: AccountId, config: Config, clock: Clock | None = None) -> None:
+        self.deaf_after = timedelta(seconds=100)  # polls are held for 35 s
+        self._account = account
+        self._config = config
+        self._clock = clock or SystemClock()
+        self._api = IlinkApi(config.api_url, proxy=config.proxy, account=account)
+        self._people = People(self._clock)
+        self._outgoing = Outgoing(self._api, self._people, self._clock, cdn_url=config.cdn_url, pace=config.pace)
+        self._keeper: Keeper | None = None
+        self._login: Login | None = None
+        self._files: Files | None = None
+        self._heard: datetime | None = None
+        self._still_bound = True
+        """Whether the platform may be told of a stale token with a new code: it may answer that it is bound still."""
+
+    def use_folder(self, folder: Path) -> None:
+        self._keeper = Keeper(folder)
+
+    @property
+    def _kept(self) -> Keeper:
+        if self._keeper is None:
+            raise RuntimeError("the adapter was entered before it got its folder")
+        return self._keeper
+
+    async def __aenter__(self) -> Self:
+        """Nothing is asked of the platform yet: what it has to say comes with the first poll, or with a scan."""
+        self._heard = None
+        proxy = proxy_for(URL(self._config.cdn_url), self._config.proxy, setting=f"accounts.{self._account}.proxy")
+        files = Files(hosts=HOSTS, api_url=self._config.cdn_url, proxy=str(proxy) if proxy else None)
+        await self._api.open()
+        self._files = await files.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        files, self._files = self._files, None
+        await self._api.close()
+        if files is not None:
+            await files.__aexit__(None, None, None)
+
+    async def run(self, inbox: Inbox) -> None:
+        credentials = self._kept.credentials()
+        if credentials is None or credentials.stale:
+            credentials = await self._scanned(credentials)
+        self._api.sign_in(credentials.token, credentials.url)
+        self._outgoing.ready = True
+        try:
+            await self._announce()
+            await self._receive(inbox)
+        except SignInExpired:
+            log.warning("the sign-in has expired", account=self._account)
+            self._kept.keep(replace(credentials, stale=True))
+            self._outgoing.waiting = True
+            raise ConnectionLost("the sign-in has expired; a new code is to be scanned") from None
+        except asyncio.CancelledError:
+            with suppress(DeliveryError, TimeoutError):
+                async with asyncio.timeout(_FAREWELL):
+                    await self._api.call("msg/notifystop", {})
+            raise
+        finally:
+            self._outgoing.ready = False
+
+    # Signing in
+
+    async def _scanned(self, known: Credentials | None) -> Credentials:
+        """Wait until a person has scanned a code."""
+        self._api.sign_in("", "")
+        self._outgoing.waiting = True
+        self._login = Login(self._api, self._clock, heard=self._hear)
+        try:
+            credentials = await self._login.credentials(known if self._still_bound else None)
+        finally:
+            self._login = None
+        self._still_bound = credentials is not known
+        credentials = replace(credentials, stale=False)
+        self._kept.keep(credentials)
+        self._outgoing.waiting = False
+        log.info("signed in", account=self._account, bot=credentials.bot)
+        return credentials
+
+    def login_code(self) -> LoginCode | None:
+        return self._login.code if self._login is not None else None
+
+    def enter_digits(self, digits: str) -> None:
+        if self._login is not None:
+            self._login.enter_digits(digits)
+
+    async def diagnose(self) -> Sequence[str]:
+        credentials = self._kept.credentials()
+        if credentials is None:
+            return ["nobody has scanned the code yet; start the gateway and scan what it shows"]
+        if credentials.stale:
+            return ["the sign-in has expired; start the gateway and scan the code that it shows"]
+        return []
+
+    # Receiving
+
+    async def _announce(self) -> None:
+        """The bot is online. Platforms of an earlier version do not know this call."""
+        try:
+            await self._api.call("msg/notifystart", {})
+        except Refused as refused:
+            log.info("the platform was not told that the bot is online", account=self._account, reason=str(refused))
+        self._hear()
+
+    async def _receive(self, inbox: Inbox) -> None:
+        cursor, held = self._kept.cursor(), _HELD
+        while True:
+            began = self._clock.monotonic()
+            answer = await self._api.call("getupdates", {"get_updates_buf": cursor}, seconds=held + _SLACK)
+            self._hear()
+            self._still_bound = True
+            held = _held(answer.get("longpolling_timeout_ms"), held)
+            messages = answer.get("msgs")
+            messages = messages if isinstance(messages, list) else []
+            for payload in messages:
+                message = parse_message(payload, account=self._account, now=self._clock.now())
+                if message is not None:
+                    self._people.wrote(Address.load(message.reply_to))
+                    await self._commit(message, inbox)
+            fresh = answer.get("get_updates_buf")
+            if isinstance(fresh, str) and fresh not in ("", cursor):
+                cursor = fresh
+                self._kept.keep_cursor(cursor)
+            if not messages and self._clock.monotonic() - began < _QUICK:
+                await self._clock.sleep(_IDLE)
+
+    async def _commit(self, message: InboundMessage, inbox: Inbox) -> None:
+        """The cursor moves on when this returns: whatever could not be stored is handed over again and again."""
+        while True:
+            try:
+                receipt = await inbox(message)
+            except StorageUnavailable as error:
+                log.warning("a message waits for the storage", account=self._account, error=str(error))
+            else:
+                if receipt not in (Receipt.OVERLOADED, Receipt.CLOSED):
+                    return
+            await self._clock.sleep(_HOLD)
+
+    def _hear(self) -> None:
+        self._heard = self._clock.now()
+
+    def last_heard(self) -> datetime | None:
+        return self._heard
+
+    # Answering
+
+    def reply(self, address: ReplyAddress) -> ReplyChannel:
+        return WeixinReply(self._outgoing, Address.load(address))
+
+    async def fetch(self, attachment: Attachment, *, most_bytes: int) -> bytes:
+        if self._files is None:
+            raise FileUnavailable("files cannot be fetched while the account is not signed in")
+        return await fetch(attachment, self._files, self._config.cdn_url, most_bytes=most_bytes)
+
+
+def _held(told: Any, before: float) -> float:
+    """Seconds for which the platform will hold the next poll."""
+    if isinstance(told, int) and not isinstance(told, bool) and told > 0:
+        return min(told / 1000, _LONGEST_HELD)
+    return before
+
+
+SPEC = AdapterSpec("weixin", Config, WeixinAdapter, reply=WeixinReply)
+"""Tencent's iLink API."""

@@ -1,0 +1,117 @@
+"""What an account sends: one message after the other, at a pace, and counted against what the platform takes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from adapters.weixin.address import Address
+from adapters.weixin.api import THROTTLED, IlinkApi, Refused
+from adapters.weixin.media import item_of
+from adapters.weixin.people import People
+from core.adapter import IdempotencyKey, OutboundFile
+from core.clock import Clock
+from core.errors import DeliveryError, DeliveryUnavailable, HeldBack, RateLimited
+from core.messages import MessageId
+
+_GAP = 1.5
+"""Seconds between two messages at pace 1: three within a second are refused."""
+
+_LONGEST_TURN = 10.0
+"""Seconds that a message waits for its turn here; the core gives a call 30."""
+
+_TICKETS = 1_000
+_TICKET_LIFETIME = 12 * 3600.0
+"""Seconds; the vendor's client keeps one for up to 24 hours."""
+
+_TYPING = 1
+
+
+class Outgoing:
+    """Shared by the replies of an account. `ready`: signed in; `waiting`: for a person who scans."""
+
+    def __init__(self, api: IlinkApi, people: People, clock: Clock, *, cdn_url: str, pace: float) -> None:
+        self._api = api
+        self._people = people
+        self._clock = clock
+        self._cdn_url = cdn_url
+        self._gap = _GAP * pace
+        self._next = 0.0
+        self._tickets: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self.ready = False
+        self.waiting = False
+
+    async def send(self, address: Address, item: Mapping[str, Any], key: IdempotencyKey) -> MessageId | None:
+        """One message of one item. Raises DeliveryError."""
+        self._check(address)
+        await self._turn()
+        message = {
+            "from_user_id": "",
+            "to_user_id": address.user,
+            "client_id": f"chatgpt-ms:{key}",
+            "message_type": 2,
+            "message_state": 2,
+            "context_token": self._check(address),
+            "item_list": [item],
+        }
+        try:
+            answer = await self._api.call("sendmessage", {"msg": message})
+        except Refused as refused:
+            raise self._explained(refused, address) from None
+        self._people.answered(address)
+        id = answer.get("message_id")
+        return MessageId(str(id)) if isinstance(id, int | str) and id else None
+
+    async def attach(self, address: Address, file: OutboundFile, key: IdempotencyKey) -> MessageId | None:
+        """Upload a file and show it."""
+        self._check(address)
+        try:
+            item = await item_of(file, self._api, self._cdn_url, address.user)
+        except Refused as refused:
+            raise self._explained(refused, address) from None
+        return await self.send(address, item, key)
+
+    async def typing(self, address: Address) -> None:
+        """Show that an answer is being written, for some seconds."""
+        context = self._check(address)
+        ticket, until = self._tickets.get(address.user, ("", 0.0))
+        if self._clock.monotonic() > until:
+            answer = await self._api.call("getconfig", {"ilink_user_id": address.user, "context_token": context})
+            ticket = str(answer.get("typing_ticket") or "")
+            self._tickets[address.user] = ticket, self._clock.monotonic() + _TICKET_LIFETIME
+            self._tickets.move_to_end(address.user)
+            if len(self._tickets) > _TICKETS:
+                self._tickets.popitem(last=False)
+        if ticket:
+            try:
+                body = {"ilink_user_id": address.user, "typing_ticket": ticket, "status": _TYPING}
+                await self._api.call("sendtyping", body)
+            except Refused:
+                self._tickets.pop(address.user, None)
+                raise
+
+    def _check(self, address: Address) -> str:
+        """The token of the conversation. Raises where nothing can be sent now."""
+        if self.waiting:
+            raise HeldBack("the account waits for a scan")
+        if not self.ready:
+            raise DeliveryUnavailable("the account is not connected")
+        return self._people.context(address)
+
+    async def _turn(self) -> None:
+        """Wait for our turn; many who write at once are asked to come back instead of being kept here."""
+        now = self._clock.monotonic()
+        begins = max(now, self._next)
+        if begins - now > _LONGEST_TURN:
+            raise RateLimited("other messages go first", retry_after=begins - now)
+        self._next = begins + self._gap
+        if begins > now:
+            await self._clock.sleep(begins - now)
+
+    def _explained(self, refused: Refused, address: Address) -> DeliveryError:
+        if refused.code in (THROTTLED, 429):
+            return self._people.refused(address)
+        if 400 <= refused.code < 500:
+            return refused  # as it is, it never will be taken
+        return DeliveryUnavailable(str(refused))
