@@ -106,8 +106,8 @@ def _quoted(items: list[Mapping[str, Any]]) -> tuple[Quoted | None, tuple[Attach
             continue
         inner = _part(reference, "message_item")
         file = _attachment(inner)
-        name = f"[{file.name}]" if file is not None else ""
-        text = "\n".join(dict.fromkeys(filter(None, (_text(reference.get("title")), _said(inner) or name))))
+        # the title is a summary
+        text = _said(inner) or _text(reference.get("title")) or (f"[{file.name}]" if file is not None else "")
         return (Quoted(author="", text=text) if text else None), ((file,) if file is not None else ())
     return None, ()
 

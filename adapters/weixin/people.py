@@ -20,10 +20,12 @@ WINDOW = timedelta(hours=24) - timedelta(minutes=5)
 """After the person's last message; what comes later is not shown, and nobody is told."""
 
 _ANSWERS = 8
-"""Messages of the bot after which a refusal means that the person has to write first. It is said to be 10."""
+"""Messages of the bot after which a refusal most likely means that the person has to write first: 10 are told of."""
 
 _PAUSES = (2.0, 8.0, 30.0)
-"""Seconds after each refusal in a row; after the last the person has to write first."""
+"""Seconds after each refusal in a row, where it may have been a burst; after the last the person has to write first."""
+_PAUSES_AT_LAST = (2.0,)
+"""The same after so many answers."""
 
 _REMEMBERED = 10_000
 """People."""
@@ -72,11 +74,12 @@ class People:
     def refused(self, address: Address) -> DeliveryError:
         """A message was refused; the error that says what to do."""
         person = self._person(address)
-        if person.answers >= _ANSWERS or person.refused >= len(_PAUSES):
+        pauses = _PAUSES if person.answers < _ANSWERS else _PAUSES_AT_LAST
+        if person.refused >= len(pauses):
             person.shut = True
             return HeldBack("the platform takes no more answers to this message")
         person.refused += 1
-        return RateLimited("the platform asks to wait", retry_after=_PAUSES[person.refused - 1])
+        return RateLimited("the platform asks to wait", retry_after=pauses[person.refused - 1])
 
     def _person(self, address: Address) -> _Person:
         return self._people.get(address.user) or self._remember(address.user, _Person(address))

@@ -12,7 +12,7 @@ from typing import Self
 
 import pytest
 
-from core.adapter import Adapter, CatchesUp, Heard, Inbox, Place, Receipt, ReplyChannel
+from core.adapter import Adapter, AwaitsScan, CatchesUp, Heard, Inbox, LoginCode, Place, Receipt, ReplyChannel
 from core.errors import (
     AuthenticationError,
     ConfigError,
@@ -330,6 +330,30 @@ async def test_silence_begins_the_connection_anew(clock: HeldClock, monkeypatch:
         assert len(adapter.began) == 2
         assert adapter.most_alive == 1
         assert state_of(supervisor) is AccountState.STARTING
+
+
+class Scanned(Hears, AwaitsScan):
+    code: LoginCode | None = LoginCode(content="to be scanned")
+
+    def login_code(self) -> LoginCode | None:
+        return self.code
+
+
+async def test_a_person_who_has_to_scan_a_code_may_take_their_time(clock: HeldClock) -> None:
+    adapter = Scanned(clock)
+    async with supervised(adapter, clock) as (supervisor, _):
+        await pass_time(clock, 300, step=1.0)
+        assert (state_of(supervisor), supervisor.health.reason) == (AccountState.WAITING, "waiting for scan")
+        adapter.hear()
+        await pass_time(clock, 300, step=1.0)
+        assert state_of(supervisor) is AccountState.WAITING
+        adapter.code = None
+        adapter.hear()
+        await pass_time(clock, 29)
+        assert state_of(supervisor) is AccountState.CONNECTED
+        assert supervisor.health.reconnects == 0
+        await pass_time(clock, 3)
+        assert supervisor.health.reconnects == 1
 
 
 async def test_setting_the_machines_clock_neither_hides_silence_nor_makes_any(clock: HeldClock) -> None:

@@ -1,0 +1,501 @@
+"""The adapter for iLink alone, on the simulated wire: every state of a code, stale tokens, limits, files, presence."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.weixin import Config, WeixinAdapter, WeixinReply
+from adapters.weixin.keeper import Credentials, Keeper
+from core.adapter import CanFind, IdempotencyKey, Keyed, LoginStep, OutboundFile, Receipt
+from core.errors import (
+    ConnectionLost,
+    DeliveryError,
+    DeliveryUnavailable,
+    DeliveryUncertain,
+    HeldBack,
+    RateLimited,
+    StorageUnavailable,
+)
+from core.messages import AccountId, InboundMessage
+from tests.contract.platform import File
+from tests.contract.world import holds, until
+from tests.simulators.weixin import SimulatedWeixin
+from tests.simulators.weixin_send import Fault
+
+
+@pytest.fixture
+async def platform() -> AsyncIterator[SimulatedWeixin]:
+    async with SimulatedWeixin() as platform:
+        yield platform
+        assert list(platform.complaints()) == []
+
+
+def key(number: int) -> IdempotencyKey:
+    return IdempotencyKey(f"0123456789abcdef-{number}")
+
+
+class Running:
+    """One adapter, with an inbox that remembers."""
+
+    def __init__(self, platform: SimulatedWeixin, folder: Path, **changes: Any) -> None:
+        self.platform = platform
+        self.adapter = WeixinAdapter(AccountId("bot"), Config(**{**platform.account(), **changes}))
+        self.adapter.use_folder(folder)
+        self.messages: list[InboundMessage] = []
+        self.receipts: list[Receipt | Exception] = []
+        """What the next messages get, instead of being accepted."""
+
+    async def take(self, message: InboundMessage) -> Receipt:
+        said = self.receipts.pop(0) if self.receipts else Receipt.ACCEPTED
+        if isinstance(said, Exception):
+            raise said
+        if said is Receipt.ACCEPTED:
+            self.messages.append(message)
+        return said
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.Task[None]]:
+        """Entered, and receiving; leaving takes less than the supervisor grants."""
+        async with self.adapter:
+            task = asyncio.create_task(self.adapter.run(self.take))
+            try:
+                yield task
+            finally:
+                task.cancel()
+                _, alive = await asyncio.wait({task}, timeout=2.0)
+                assert not alive
+
+    async def asked(self, text: str = "hello", **fields: Any) -> WeixinReply:
+        """Somebody writes; the way back."""
+        number = len(self.messages)
+        await self.platform.person_writes(text, **fields)
+        await until(lambda: len(self.messages) > number)
+        reply = self.adapter.reply(self.messages[-1].reply_to)
+        assert isinstance(reply, WeixinReply)
+        return reply
+
+    def step(self) -> LoginStep | None:
+        code = self.adapter.login_code()
+        return code.step if code is not None else None
+
+
+@pytest.fixture
+def bot(platform: SimulatedWeixin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Running:
+    monkeypatch.setattr("adapters.weixin.login._PAUSE", 0.01)
+    monkeypatch.setattr("adapters.weixin.login._AGAIN", 0.01)
+    monkeypatch.setattr("adapters.weixin.adapter._HOLD", 0.02)
+    return Running(platform, tmp_path / "accounts" / "bot")
+
+
+@pytest.fixture
+def again(platform: SimulatedWeixin, tmp_path: Path, bot: Running) -> Callable[..., Running]:
+    """The next process, with the same folder."""
+    return lambda **changes: Running(platform, tmp_path / "accounts" / "bot", **changes)
+
+
+# Signing in
+
+
+async def test_a_code_is_shown_until_it_is_scanned_and_its_credentials_are_for_the_owner_alone(
+    platform: SimulatedWeixin, bot: Running, tmp_path: Path
+) -> None:
+    platform.login.scans = False
+    async with bot.running():
+        await until(lambda: bot.step() is LoginStep.SCAN)
+        code = bot.adapter.login_code()
+        assert code is not None
+        assert code.content.startswith("https://liteapp.weixin.qq.com/")
+        assert code.content not in repr(code)
+        platform.login.plan("bot", "scaned")
+        await until(lambda: bot.step() is LoginStep.CONFIRM)
+        platform.login.plan("bot", "confirmed")
+        await platform.listening()
+        assert bot.adapter.login_code() is None
+    folder = tmp_path / "accounts" / "bot"
+    file = folder / "credentials.json"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert json.loads(file.read_text())["token"] == platform.state.bot("bot").token
+
+
+async def test_the_next_process_needs_no_scan(
+    platform: SimulatedWeixin, bot: Running, again: Callable[..., Running]
+) -> None:
+    async with bot.running():
+        await bot.asked("before")
+    await platform.person_writes("meanwhile")
+    second = again()
+    async with second.running():
+        await until(lambda: second.messages)
+        assert [message.text for message in second.messages] == ["meanwhile"]
+    assert len(platform.login.codes) == 1
+
+
+async def test_digits_of_the_phone_are_entered_and_wrong_ones_asked_for_again(
+    platform: SimulatedWeixin, bot: Running
+) -> None:
+    platform.login.plan("bot", "scaned", "need_verifycode", "scaned", "confirmed")
+    async with bot.running():
+        await until(lambda: bot.step() is LoginStep.DIGITS)
+        await holds(lambda: len(platform.login.codes[0].said) == 2)  # nobody asks while a person looks at their phone
+        bot.adapter.enter_digits("1234")
+        await until(lambda: bot.step() is LoginStep.WRONG_DIGITS)
+        bot.adapter.enter_digits(platform.login.number)
+        await platform.listening()
+
+
+async def test_digits_that_nobody_asked_for_have_no_effect(platform: SimulatedWeixin, bot: Running) -> None:
+    platform.login.scans = False
+    async with bot.running():
+        await until(lambda: bot.step() is LoginStep.SCAN)
+        bot.adapter.enter_digits("1234")
+        platform.login.plan("bot", "need_verifycode", "confirmed")
+        await until(lambda: bot.step() is LoginStep.DIGITS)
+        bot.adapter.enter_digits(platform.login.number)
+        await platform.listening()
+
+
+@pytest.mark.parametrize("status", ["expired", "verify_code_blocked"])
+async def test_a_code_that_leads_nowhere_is_replaced(platform: SimulatedWeixin, bot: Running, status: str) -> None:
+    platform.login.plan("bot", "scaned", status, "wait")
+    async with bot.running():
+        await platform.listening()
+    assert len(platform.login.codes) == 2
+
+
+async def test_a_code_that_nobody_scans_is_replaced(
+    platform: SimulatedWeixin, bot: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.weixin.login.LIFETIME", 0.3)
+    platform.login.scans, platform.login.hold = False, 0.1
+    async with bot.running():
+        await until(lambda: len(platform.login.codes) == 3)
+        codes = {code.id for code in platform.login.codes}
+        assert any(id in str(getattr(bot.adapter.login_code(), "content", "")) for id in codes)
+        platform.login.scans = True
+        await platform.listening()
+
+
+async def test_a_scan_may_lead_to_another_host(platform: SimulatedWeixin, bot: Running) -> None:
+    platform.login.plan("bot", "scaned_but_redirect", "scaned")
+    async with bot.running():
+        await platform.listening()
+        await bot.asked("there")
+    assert [message.text for message in bot.messages] == ["there"]
+
+
+async def test_a_stale_token_is_followed_by_a_new_code_and_answers_wait_for_it(
+    platform: SimulatedWeixin, bot: Running
+) -> None:
+    async with bot.running() as task:
+        reply = await bot.asked()
+        platform.login.scans = False
+        platform.grow_stale()
+        with pytest.raises(ConnectionLost, match="new code"):
+            await task
+        with pytest.raises(HeldBack):
+            await reply.send("too late", key=key(1))
+    async with bot.running():
+        await until(lambda: bot.step() is LoginStep.SCAN)
+        with pytest.raises(HeldBack):
+            await reply.send("too late", key=key(1))
+        platform.login.scan()
+        await platform.listening()
+        await (await bot.asked("again")).send("in time", key=key(2))
+    assert [shown.text for shown in platform.visible("bot/ann")] == ["in time"]
+    assert platform.login.codes[1].local_tokens == [platform.state.bot("bot").tokens[0]]
+
+
+async def test_a_bot_that_is_bound_already_goes_on_with_what_is_stored(platform: SimulatedWeixin, bot: Running) -> None:
+    async with bot.running() as task:
+        await platform.listening()
+        platform.grow_stale()
+        with pytest.raises(ConnectionLost):
+            await task
+    platform.login.plan("bot", "binded_redirect")
+    async with bot.running():
+        await platform.listening()
+        await bot.asked("still me")
+    assert len(platform.state.bot("bot").tokens) == 1
+
+
+async def test_a_platform_that_is_away_during_the_scan_is_asked_again(platform: SimulatedWeixin, bot: Running) -> None:
+    platform.login.scans = False
+    async with bot.running():
+        await until(lambda: bot.step() is LoginStep.SCAN)
+        platform.refuse_links(2)
+        platform.login.scan()
+        await platform.listening()
+    assert len(platform.login.codes) == 1
+
+
+async def test_damaged_credentials_are_no_credentials(platform: SimulatedWeixin, bot: Running, tmp_path: Path) -> None:
+    folder = tmp_path / "accounts" / "bot"
+    folder.mkdir(parents=True)
+    (folder / "credentials.json").write_text('{"token": ')
+    (folder / "cursor").write_bytes(b"\xff\xfe")
+    async with bot.running():
+        await platform.listening()
+    assert len(platform.login.codes) == 1
+
+
+def test_another_bots_cursor_is_forgotten(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path)
+    first = Credentials(token="a-token", url="", bot="one@im.bot", owner="ann@im.wechat")
+    keeper.keep(first)
+    keeper.keep_cursor("somewhere")
+    keeper.keep(first)
+    assert Keeper(tmp_path).cursor() == "somewhere"
+    keeper.keep(Credentials(token="b-token", url="", bot="two@im.bot", owner="ann@im.wechat"))
+    assert Keeper(tmp_path).cursor() == ""
+    assert "a-token" not in repr(first)
+
+
+async def test_what_the_account_lacks_is_told_without_the_network(
+    platform: SimulatedWeixin, bot: Running, again: Callable[..., Running]
+) -> None:
+    async with bot.adapter:
+        assert "nobody has scanned" in " ".join(await bot.adapter.diagnose())
+    async with bot.running():
+        await platform.listening()
+    second = again()
+    async with second.adapter:
+        assert list(await second.adapter.diagnose()) == []
+    assert not [call for call in platform.api.calls if call[1] == "msg/notifystart"][1:]
+
+
+# Receiving
+
+
+@pytest.mark.parametrize("said", [Receipt.OVERLOADED, Receipt.CLOSED, StorageUnavailable("the disk is full")])
+async def test_what_could_not_be_stored_is_handed_over_again_and_the_cursor_waits(
+    platform: SimulatedWeixin, bot: Running, said: Receipt | Exception
+) -> None:
+    async with bot.running():
+        await platform.listening()
+        bot.receipts = [said] * 3
+        delivery = await platform.person_writes("first")
+        await platform.person_writes("second")
+        await until(lambda: len(bot.messages) == 2)
+        await until(lambda: platform.acknowledged(delivery))
+    assert [message.text for message in bot.messages] == ["first", "second"]
+
+
+async def test_a_poll_that_is_not_held_is_not_repeated_at_once(platform: SimulatedWeixin, bot: Running) -> None:
+    platform.api.hold = 0.0
+    async with bot.running():
+        await until(lambda: bot.adapter.last_heard() is not None)
+        heard: list[Any] = []
+        await holds(lambda: not heard.append(bot.adapter.last_heard()))  # type: ignore[func-returns-value]  # a loop
+        assert len(set(heard)) <= 3
+
+
+async def test_the_bot_is_online_while_it_receives(platform: SimulatedWeixin, bot: Running) -> None:
+    async with bot.running():
+        await platform.listening()
+        assert platform.state.bot("bot").online
+    assert not platform.state.bot("bot").online
+
+
+async def test_success_may_be_told_by_saying_nothing(platform: SimulatedWeixin, bot: Running) -> None:
+    platform.api.bare = True
+    async with bot.running():
+        await (await bot.asked()).send("hi", key=key(1))
+    assert [shown.text for shown in platform.visible("bot/ann")] == ["hi"]
+
+
+# Answering
+
+
+async def test_an_answer_is_plain_text_with_the_newest_token_of_the_person(
+    platform: SimulatedWeixin, bot: Running
+) -> None:
+    async with bot.running():
+        first = await bot.asked("one")
+        await bot.asked("two")
+        id = await first.send("# Title\n\n- **bold** [link](https://example.com)", key=key(1))
+    (shown,) = platform.state.bot("bot").shown
+    assert shown.text == "【Title】\n\n• bold link (https://example.com)"
+    assert id == shown.id
+    assert shown.client_id == f"chatgpt-ms:{key(1)}"
+    assert not isinstance(first, Keyed | CanFind)
+    sent = [body["msg"] for _, endpoint, body in platform.api.calls if endpoint == "sendmessage"]
+    context = json.loads(bot.messages[1].reply_to)["context"]
+    assert [message["context_token"] for message in sent] == [context]
+
+
+async def test_a_failure_in_an_answer_with_status_200_is_a_failure(platform: SimulatedWeixin, bot: Running) -> None:
+    async with bot.running():
+        reply = await bot.asked()
+        platform.outbox.faults.append(Fault("limit", 0.0))
+        with pytest.raises(RateLimited) as limited:
+            await reply.send("hi", key=key(1))
+        assert limited.value.retry_after == 2.0
+        await reply.send("hi", key=key(1))
+    assert len(platform.visible("bot/ann")) == 1
+
+
+async def test_where_pauses_do_not_help_the_rest_waits_for_the_person(platform: SimulatedWeixin, bot: Running) -> None:
+    platform.outbox.most_answers, platform.outbox.most_in_a_second = 1, None
+    async with bot.running():
+        reply = await bot.asked()
+        await reply.send("1", key=key(1))
+        pauses = []
+        for _ in range(3):
+            with pytest.raises(RateLimited) as limited:
+                await reply.send("2", key=key(2))
+            pauses.append(limited.value.retry_after)
+        assert pauses == [2.0, 8.0, 30.0]
+        for _ in range(2):
+            with pytest.raises(HeldBack):
+                await reply.send("2", key=key(2))
+        tried = len([call for call in platform.api.calls if call[1] == "sendmessage"])
+        assert tried == 5  # once it is known, the platform is left alone
+        await bot.asked("more")
+        await reply.send("2", key=key(2))
+    assert [shown.text for shown in platform.visible("bot/ann")] == ["1", "2"]
+
+
+async def test_after_ten_answers_one_pause_is_enough_to_know(platform: SimulatedWeixin, bot: Running) -> None:
+    platform.outbox.most_in_a_second = None
+    async with bot.running():
+        reply = await bot.asked()
+        for number in range(10):
+            await reply.send(str(number), key=key(number))
+        with pytest.raises(RateLimited):
+            await reply.send("10", key=key(10))
+        with pytest.raises(HeldBack):
+            await reply.send("10", key=key(10))
+    assert len(platform.visible("bot/ann")) == 10
+
+
+async def test_a_message_that_comes_again_opens_nothing(platform: SimulatedWeixin, bot: Running) -> None:
+    platform.outbox.most_answers, platform.outbox.most_in_a_second = 0, None
+    async with bot.running():
+        delivery = await platform.person_writes("hello")
+        await until(lambda: bot.messages)
+        reply = bot.adapter.reply(bot.messages[0].reply_to)
+        for _ in range(3):
+            with pytest.raises(RateLimited):
+                await reply.send("hi", key=key(1))
+        with pytest.raises(HeldBack):
+            await reply.send("hi", key=key(1))
+        await platform.redeliver(delivery)
+        await until(lambda: len(bot.messages) == 2)
+        with pytest.raises(HeldBack):
+            await reply.send("hi", key=key(1))
+
+
+async def test_a_day_after_the_person_wrote_nothing_is_sent(platform: SimulatedWeixin, bot: Running) -> None:
+    async with bot.running():
+        reply = await bot.asked("long ago", age=timedelta(hours=25))
+        with pytest.raises(HeldBack, match="a day ago"):
+            await reply.send("too late", key=key(1))
+        await bot.asked("now")
+        await reply.send("in time", key=key(1))
+    assert platform.state.bot("bot").refusals == []
+
+
+async def test_messages_keep_their_distance(
+    platform: SimulatedWeixin, again: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.weixin.outgoing._GAP", 0.1)
+    bot = again(pace=2.0)
+    async with bot.running():
+        ann, bob = await bot.asked("a"), await bot.asked("b", user="bob")
+        await asyncio.gather(*(reply.send("x", key=key(n)) for n, reply in enumerate((ann, bob, ann, bob))))
+    times = sorted(shown.at for shown in platform.state.bot("bot").shown)
+    assert all(later - earlier > 0.18 for earlier, later in pairwise(times))
+
+
+async def test_who_would_wait_too_long_is_asked_to_come_back(
+    platform: SimulatedWeixin, again: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.weixin.outgoing._LONGEST_TURN", 0.0)
+    bot = again(pace=10.0)
+    async with bot.running():
+        reply = await bot.asked()
+        await reply.send("1", key=key(1))
+        with pytest.raises(RateLimited, match="other messages"):
+            await reply.send("2", key=key(2))
+    assert len(platform.visible("bot/ann")) == 1
+
+
+@pytest.mark.parametrize(("kind", "error"), [("lost", DeliveryUncertain), ("broken", DeliveryUncertain)])
+async def test_an_answer_that_got_lost_leaves_a_doubt(
+    platform: SimulatedWeixin, bot: Running, kind: str, error: type[DeliveryError]
+) -> None:
+    async with bot.running():
+        reply = await bot.asked()
+        platform.outbox.faults.append(Fault(kind))
+        with pytest.raises(error):
+            await reply.send("hi", key=key(1))
+
+
+async def test_between_two_connections_an_answer_is_surely_not_sent(platform: SimulatedWeixin, bot: Running) -> None:
+    async with bot.running():
+        reply = await bot.asked()
+    with pytest.raises(DeliveryUnavailable):
+        await reply.send("hi", key=key(1))
+    assert platform.visible("bot/ann") == []
+
+
+async def test_the_sign_of_writing_needs_one_ticket(platform: SimulatedWeixin, bot: Running) -> None:
+    async with bot.running():
+        reply = await bot.asked()
+        for _ in range(3):
+            await reply.typing()
+    assert [status for _, status in platform.state.bot("bot").typing] == [1, 1, 1]
+    assert len([call for call in platform.api.calls if call[1] == "getconfig"]) == 1
+
+
+# Files
+
+
+@pytest.mark.parametrize("full_urls", [True, False])
+@pytest.mark.parametrize(
+    ("file", "shown"),
+    [
+        (OutboundFile(name="a.png", media_type="image/png", content=b"\x89PNG" * 9), "[image]"),
+        (OutboundFile(name="a.mp4", media_type="video/mp4", content=b"film" * 8), "[video]"),
+        (OutboundFile(name="ä b.txt", media_type="text/plain", content=b""), "[ä b.txt]"),
+    ],
+)
+async def test_files_are_shown(
+    platform: SimulatedWeixin, bot: Running, full_urls: bool, file: OutboundFile, shown: str
+) -> None:
+    platform.cdn.full_urls = full_urls
+    async with bot.running():
+        reply = await bot.asked()
+        await reply.attach(file, key=key(1))
+    assert [message.text for message in platform.visible("bot/ann")] == [shown]
+
+
+async def test_a_file_that_could_not_be_uploaded_is_surely_not_shown(platform: SimulatedWeixin, bot: Running) -> None:
+    platform.cdn.broken = 1
+    file = OutboundFile(name="a.txt", media_type="text/plain", content=b"x")
+    async with bot.running():
+        reply = await bot.asked()
+        with pytest.raises(DeliveryUnavailable):
+            await reply.attach(file, key=key(1))
+        await reply.attach(file, key=key(1))
+    assert len(platform.visible("bot/ann")) == 1
+
+
+@pytest.mark.parametrize("full_urls", [True, False])
+async def test_files_of_people_are_decrypted(platform: SimulatedWeixin, bot: Running, full_urls: bool) -> None:
+    platform.cdn.full_urls = full_urls
+    async with bot.running():
+        await bot.asked("look", files=[File(name="a.jpg", media_type="image/jpeg", content=b"picture" * 1000)])
+        (file,) = bot.messages[0].attachments
+        assert await bot.adapter.fetch(file, most_bytes=7000) == b"picture" * 1000
