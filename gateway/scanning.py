@@ -204,13 +204,16 @@ def _answer(title: str, body: str = "", *, status: int = 200, refresh: bool = Fa
     return web.Response(text=text, status=status, content_type="text/html", headers=_headers(nonce))
 
 
+_WHITE_ON_BLACK, _RESET = "\x1b[97;40m", "\x1b[0m"
+
+
 def _for_terminal(content: str) -> str:
     """The code in half blocks, dark on light whatever the terminal's colours are."""
     import segno
 
     out = io.StringIO()
     segno.make(content, error="l").terminal(out, compact=True)
-    return out.getvalue()
+    return "\n".join(f"{_WHITE_ON_BLACK}{line}{_RESET}" for line in out.getvalue().splitlines())
 
 
 def _picture(content: str) -> str:
