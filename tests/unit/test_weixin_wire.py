@@ -277,6 +277,33 @@ async def test_what_the_account_lacks_is_told_without_the_network(
 # Receiving
 
 
+async def test_a_platform_that_takes_everything_and_says_nothing_does_not_hold_the_end_up(
+    tmp_path: Path,
+) -> None:
+    connections: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: connections.append(writer), "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    Keeper(tmp_path).keep(Credentials(token="a-token", url=url, bot="one@im.bot", owner=""))
+    adapter = WeixinAdapter(AccountId("bot"), Config(api_url=url))
+    adapter.use_folder(tmp_path)
+    clock = asyncio.get_running_loop().time
+    async with server:
+        await adapter.__aenter__()
+        task = asyncio.create_task(adapter.run(never))
+        await until(lambda: connections)
+        began = clock()
+        task.cancel()
+        await asyncio.wait({task})
+        await adapter.__aexit__(None, None, None)
+        assert clock() - began < 2.0
+        for writer in connections:
+            writer.close()
+
+
+async def never(message: InboundMessage) -> Receipt:
+    raise AssertionError("nobody wrote")
+
+
 @pytest.mark.parametrize("said", [Receipt.OVERLOADED, Receipt.CLOSED, StorageUnavailable("the disk is full")])
 async def test_what_could_not_be_stored_is_handed_over_again_and_the_cursor_waits(
     platform: SimulatedWeixin, bot: Running, said: Receipt | Exception
