@@ -59,6 +59,9 @@ _IDLE = 0.5
 _HOLD = 1.0
 """Seconds before a message that could not be stored is handed over again; nothing else is read meanwhile."""
 
+_SETTLE = 0.5
+"""Seconds for messages on their way when the link is over."""
+
 _FAREWELL = 1.0
 """Seconds for telling the platform that the bot goes offline."""
 
@@ -103,9 +106,12 @@ class WeixinAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan, TakesDi
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         files, self._files = self._files, None
-        await self._api.close()
-        if files is not None:
-            await files.__aexit__(None, None, None)
+        try:
+            await self._outgoing.settle(_SETTLE)
+        finally:
+            await self._api.close()
+            if files is not None:
+                await files.__aexit__(None, None, None)
 
     async def run(self, inbox: Inbox) -> None:
         credentials = self._kept.credentials()

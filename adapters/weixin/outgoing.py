@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from adapters.weixin.address import Address
@@ -39,8 +41,19 @@ class Outgoing:
         self._gap = _GAP * pace
         self._next = 0.0
         self._tickets: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self._under_way = 0
+        self._settled = asyncio.Event()
         self.ready = False
         self.waiting = False
+
+    async def settle(self, seconds: float) -> None:
+        """Before the connections are closed: let messages that are on their way be answered. One that is broken off
+        would be in doubt."""
+        self._settled.clear()
+        if self._under_way:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._settled.wait()
 
     async def send(self, address: Address, item: Mapping[str, Any], key: IdempotencyKey) -> MessageId | None:
         """One message of one item. Raises DeliveryError."""
@@ -55,10 +68,15 @@ class Outgoing:
             "context_token": self._check(address),
             "item_list": [item],
         }
+        self._under_way += 1
         try:
             answer = await self._api.call("sendmessage", {"msg": message})
         except Refused as refused:
             raise self._explained(refused, address) from None
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._settled.set()
         self._people.answered(address)
         id = answer.get("message_id")
         return MessageId(str(id)) if isinstance(id, int | str) and id else None

@@ -469,6 +469,26 @@ async def test_an_answer_that_got_lost_leaves_a_doubt(
             await reply.send("hi", key=key(1))
 
 
+async def test_a_message_on_its_way_is_answered_before_the_connection_ends(
+    platform: SimulatedWeixin, bot: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, came, send = asyncio.Event(), asyncio.Event(), platform.outbox.send
+
+    async def held(*args: Any) -> dict[str, Any]:
+        came.set()
+        await gate.wait()
+        return await send(*args)
+
+    monkeypatch.setattr(platform.outbox, "send", held)
+    async with bot.running():
+        reply = await bot.asked()
+        sending = asyncio.create_task(reply.send("hi", key=key(1)))
+        await came.wait()
+        asyncio.get_running_loop().call_later(0.1, gate.set)
+    await sending
+    assert len(platform.visible("bot/ann")) == 1
+
+
 async def test_between_two_connections_an_answer_is_surely_not_sent(platform: SimulatedWeixin, bot: Running) -> None:
     async with bot.running():
         reply = await bot.asked()
