@@ -72,7 +72,6 @@ class WeixinOutbox:
         shown = self._show(bot, person, message)
         if fault is not None:
             raise ConnectionAbortedError
-        bot.sent_ids.add(message["client_id"])
         return {"ret": 0, "message_id": int(shown.id)}
 
     def _check(self, bot: WeixinBot, message: Any) -> WeixinPerson:
@@ -87,8 +86,6 @@ class WeixinOutbox:
         client_id = message.get("client_id")
         if not isinstance(client_id, str) or not client_id:
             raise self._mistake("client_id is missing")
-        if client_id in bot.sent_ids:
-            raise self._mistake("client_id is that of a send that was answered")
         if (message.get("message_type"), message.get("message_state")) != (BOT, 2):
             raise self._mistake("message_type and message_state are not 2")
         if message.get("context_token") not in person.contexts:

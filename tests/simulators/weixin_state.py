@@ -82,8 +82,6 @@ class WeixinBot:
     """Whom the bot showed that it types (1), or no longer (2)."""
     refusals: list[str] = field(default_factory=list)
     """Why sends were refused with `ret: -2`, in order."""
-    sent_ids: set[str] = field(default_factory=set)
-    """Every `client_id` whose send was answered."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
