@@ -43,6 +43,9 @@ _FORBIDDEN = (
 _GRACE = 0.3
 """Seconds that a connection that its client gave up may still seem to be there."""
 
+_READY = 0.1
+"""Seconds from `login` to `ready`."""
+
 
 @dataclass(eq=False)
 class EventStream:
@@ -69,6 +72,8 @@ class WechatPuppet:
         """Of timestamps; some puppets give seconds."""
         self.replays = False
         """Whether all messages of the account come again after each login."""
+        self.gets_ready = True
+        """Whether `ready` follows a login; some puppets never say it."""
         self.beats = 0.5
         """Seconds between two heartbeats; 0: only the first one."""
         self.started = True
@@ -119,9 +124,15 @@ class WechatPuppet:
         if self.stream is not None:
             self.stream.events.put_nowait(None)
 
+    def forget_files(self) -> None:
+        """What was handed over for `Download` does not outlive the server."""
+        self._files.clear()
+
     def _logged_in(self) -> None:
         self.emit(puppet.EventType.EVENT_TYPE_LOGIN, {"contactId": self.bot.id})
-        self.emit(puppet.EventType.EVENT_TYPE_READY, {"data": "ready"})
+        if self.gets_ready:  # later, and messages may come before
+            ready = (puppet.EventType.EVENT_TYPE_READY, {"data": "ready"})
+            asyncio.get_running_loop().call_later(_READY, self.emit, *ready)
         if self.replays:
             for message in self.bot.messages.values():
                 self.tell(message)
@@ -170,7 +181,7 @@ class WechatPuppet:
             if size > wire.LARGEST_UNARY:
                 self.state.complain(f"{name}: a request of {size} bytes")
                 raise GRPCError(
-                    Status.RESOURCE_EXHAUSTED, f"Received message larger than max ({size} vs. {wire.LARGEST_UNARY})"
+                    Status.RESOURCE_EXHAUSTED, f"Received message larger than max ({size} vs {wire.LARGEST_UNARY})"
                 )
             await asyncio.sleep(self.slow.get(name, 0.0))
             if answer == self._forbidden:
@@ -335,7 +346,9 @@ class WechatPuppet:
         self.calls.append("Download")
         content = self._files.get(request.id)
         if content is None:
-            raise thrown(f"ENOENT: no such file or directory, open '/tmp/{request.id}.dat'")
+            self.state.complain("Download of a file that the server does not have: the real one dies of it")
+            self._cable.cut()
+            return
         await asyncio.sleep(self.slow.get("Download", 0.0))
         for start in range(0, len(content), 64 * 1024):
             await stream.send_message(wire.Chunk(chunk=content[start : start + 64 * 1024]))

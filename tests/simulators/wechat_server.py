@@ -49,3 +49,4 @@ class WechatServer:
             self._server.close()
             await self._server.wait_closed()
             self._server = None
+        self.puppet.forget_files()

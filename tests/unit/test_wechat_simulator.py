@@ -251,6 +251,11 @@ async def test_small_files_come_along_and_large_ones_by_download() -> None:
         server.puppet.form = "0.x"
         assert "type" not in json.loads((await client.stub.message_file(id=small.id)).filebox)
         assert client.state.complaints == []
+        server.puppet.forget_files()
+        with pytest.raises(StreamTerminatedError):
+            await anext(client.stub._unary_stream("/wechaty.Puppet/Download", wire.Id(id=box["uuid"]), wire.Chunk))
+        (said,) = client.state.complaints
+        assert "dies of it" in said
 
 
 async def test_files_are_sent_within_the_limit_of_a_request() -> None:
@@ -292,7 +297,7 @@ async def test_a_code_is_shown_until_somebody_has_scanned_it() -> None:
         await until(lambda: client.events[-1][1] == {"qrcode": "https://login.weixin.qq.com/l/1", "status": 2})
         old = client.person_writes("while it was away", age=600)
         server.puppet.log_in()
-        await until(lambda: client.events[-1] == (Event.EVENT_TYPE_MESSAGE, {"messageId": old.id}))
+        await until(lambda: (Event.EVENT_TYPE_MESSAGE, {"messageId": old.id}) in client.events)
         server.puppet.log_out()
         await until(lambda: client.kinds()[-1] == Event.EVENT_TYPE_LOGOUT)
         with pytest.raises(GRPCError):
