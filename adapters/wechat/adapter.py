@@ -1,0 +1,346 @@
+"""A WeChat account behind a Wechaty puppet service: its events are read, and each message is looked up and handed on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+from wechaty_grpc.wechaty import puppet
+from yarl import URL
+
+from adapters.wechat.address import Address
+from adapters.wechat.config import Config
+from adapters.wechat.files import fetch
+from adapters.wechat.outgoing import Outgoing
+from adapters.wechat.parse import parse_message
+from adapters.wechat.people import People
+from adapters.wechat.reply import WechatReply
+from adapters.wechat.service import PuppetService, Refused, StreamTaken, TokenRefused
+from adapters.wechat.wire import MessagePayload
+from core.adapter import (
+    Adapter,
+    AdapterSpec,
+    AwaitsScan,
+    Diagnoses,
+    FetchesFiles,
+    Heard,
+    Inbox,
+    LoginCode,
+    LoginStep,
+    Receipt,
+    ReplyChannel,
+)
+from core.clock import Clock, SystemClock
+from core.errors import (
+    AuthenticationError,
+    ConnectionLost,
+    DeliveryError,
+    FileUnavailable,
+    StorageUnavailable,
+)
+from core.messages import AccountId, Attachment, InboundMessage, ReplyAddress
+from core.proxy import is_loopback, proxy_for
+
+log = structlog.get_logger(__name__)
+
+_OLD = timedelta(seconds=60)
+"""Messages from before the start are not answered: puppets tell of old ones again after a login."""
+
+_TAKEN_FOR = 10.0
+_TAKEN_PAUSE = 0.5
+"""Seconds for which the event stream is asked for again, and between two times: after a drop a server may need a moment
+to notice that ours is gone."""
+
+_HELLO = 5.0
+"""Seconds until the first event; servers that are not the Wechaty project's own may send none."""
+_START = 20.0
+"""Seconds for starting the puppet; the server gives it 15."""
+
+_QUIET = 15.0
+"""Seconds without a sign of the server after which it is asked for one."""
+_DING = 10.0
+_ABSENT = 45.0
+"""Seconds in which somebody must be logged in, or a code must come."""
+_LOOK = 1.0
+
+_LOOK_UP = 5.0
+_TRIES = 3
+_AGAIN = 1.0
+"""Seconds for looking a message up, how often, and in between."""
+
+_MOST_WAITING = 10_000
+_HOLD = 1.0
+"""Ids of messages that may wait. Seconds before a message that could not be stored is handed over again."""
+
+_SETTLE = 0.5
+"""Seconds for messages on their way when the link is over."""
+
+_LONGEST_CODE = 2_000
+"""Characters that a QR code holds."""
+
+_SCANNED = (3, 4)
+"""ScanStatus of a code that was scanned: https://github.com/wechaty/puppet/blob/main/src/schemas/event.ts"""
+
+
+class WechatAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan):
+    """One account. Messages that the server told of and that are not handed on yet outlive a connection."""
+
+    def __init__(self, account: AccountId, config: Config, clock: Clock | None = None) -> None:
+        self.deaf_after = timedelta(seconds=60)  # the server is asked after 15 s of silence
+        self._account = account
+        self._config = config
+        self._clock = clock or SystemClock()
+        self._since = self._clock.now() - _OLD
+        self._people = People(self._clock)
+        self._outgoing = Outgoing(self._clock, pace=config.pace)
+        self._service: PuppetService | None = None
+        self._heard: datetime | None = None
+        self._heard_at = 0.0
+        self._me = ""
+        """Id of the WeChat account; empty while nobody is logged in."""
+        self._code: LoginCode | None = None
+        self._waiting: deque[str] = deque()
+        self._told = asyncio.Event()
+        """Set whenever there is an event."""
+
+    async def __aenter__(self) -> Self:
+        self._heard = None
+        service = PuppetService(self._config, heard=self._hear)
+        try:
+            await service.call("Version", puppet.VersionRequest(), puppet.VersionResponse)
+        except Refused as refused:
+            log.info("the puppet service does not tell its version", account=self._account, reason=str(refused))
+        except TokenRefused as refused:
+            await service.close()
+            raise AuthenticationError(f"accounts.{self._account}.token: {refused}") from None
+        except DeliveryError as error:
+            await service.close()
+            said = "speaks TLS" if self._config.tls else "does not speak TLS"
+            raise ConnectionLost(f"{error}; is it at {self._config.endpoint}, and is it true that it {said}?") from None
+        except BaseException:
+            await service.close()
+            raise
+        self._service = self._outgoing.service = service
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        service, self._service = self._service, None
+        if service is not None:
+            await self._outgoing.settle(_SETTLE)
+            self._outgoing.service = None
+            await service.close()
+
+    async def run(self, inbox: Inbox) -> None:
+        if self._service is None:
+            raise ConnectionLost("the account is not connected")
+        self._told.clear()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._listen(self._service))
+                tasks.create_task(self._start(self._service))
+                tasks.create_task(self._watch(self._service))
+                tasks.create_task(self._hand_on(self._service, inbox))
+        finally:
+            self._is_logged_out()
+
+    # The link
+
+    async def _listen(self, service: PuppetService) -> None:
+        """Take over the event stream when whoever had it is gone."""
+        until = self._clock.monotonic() + _TAKEN_FOR
+        while True:
+            try:
+                await service.listen(self._take)
+            except StreamTaken:
+                if self._clock.monotonic() > until:
+                    raise
+                await self._clock.sleep(_TAKEN_PAUSE)
+            else:
+                raise ConnectionLost("the puppet service ended the event stream")
+
+    async def _start(self, service: PuppetService) -> None:
+        """Start the puppet, as every client does once it listens; one that runs already takes no notice."""
+        try:
+            async with asyncio.timeout(_HELLO):
+                await self._told.wait()
+        except TimeoutError:
+            log.info("the puppet service says nothing by itself", account=self._account)
+        try:
+            await service.call("Start", puppet.StartRequest(), puppet.StartResponse, seconds=_START)
+        except DeliveryError as error:
+            log.warning("the puppet was not started", account=self._account, error=str(error))
+
+    async def _watch(self, service: PuppetService) -> None:
+        """Ask a server that says nothing whether it is there, and do not wait for ever for somebody to be logged in."""
+        absent_since = self._clock.monotonic()
+        while True:
+            await self._clock.sleep(_LOOK)
+            now = self._clock.monotonic()
+            if self._me or self._code is not None:
+                absent_since = now
+            elif now - absent_since > _ABSENT:
+                raise ConnectionLost(
+                    "nobody is logged in to WeChat on the puppet service, and it shows no code to scan"
+                )
+            if now - self._heard_at > _QUIET:
+                try:
+                    await service.call("Ding", puppet.DingRequest(data=""), puppet.DingResponse, seconds=_DING)
+                except Refused:
+                    pass  # that is an answer
+                except DeliveryError as error:
+                    raise ConnectionLost(str(error)) from None
+
+    def _hear(self) -> None:
+        self._heard, self._heard_at = self._clock.now(), self._clock.monotonic()
+
+    def last_heard(self) -> datetime | None:
+        """None while nobody is logged in, too: then nothing is heard of people."""
+        return self._heard if self._me or self._code is not None else None
+
+    # Events
+
+    async def _take(self, kind: int, payload: dict[str, Any]) -> None:
+        """Friend requests and invitations are left to the person whose account it is."""
+        types = puppet.EventType
+        match kind:
+            case types.EVENT_TYPE_MESSAGE:
+                while len(self._waiting) >= _MOST_WAITING:
+                    await self._clock.sleep(_HOLD)
+                self._waiting.append(str(payload.get("messageId") or ""))
+            case types.EVENT_TYPE_LOGIN:
+                self._is_logged_in(str(payload.get("contactId") or ""))
+            case types.EVENT_TYPE_LOGOUT:
+                log.warning("logged out of WeChat", account=self._account)
+                self._is_logged_out()
+            case types.EVENT_TYPE_SCAN:
+                self._is_to_be_scanned(payload.get("qrcode"), payload.get("status"))
+            case types.EVENT_TYPE_DIRTY:
+                self._people.changed(payload.get("payloadType"), payload.get("payloadId"))
+            case types.EVENT_TYPE_ROOM_TOPIC:
+                self._people.changed(puppet.PayloadType.PAYLOAD_TYPE_ROOM, payload.get("roomId"))
+            case types.EVENT_TYPE_ERROR:
+                log.warning("the puppet service tells of an error", account=self._account)
+                log.debug("the error", account=self._account, payload=payload)
+        self._told.set()
+
+    def _is_logged_in(self, me: str) -> None:
+        if me and me != self._me:
+            log.info("logged in to WeChat", account=self._account, bot=me)
+        self._me, self._code = me, None
+        self._outgoing.ready, self._outgoing.waiting = bool(me), False
+
+    def _is_logged_out(self) -> None:
+        self._me, self._code = "", None
+        self._outgoing.ready = self._outgoing.waiting = False
+
+    def _is_to_be_scanned(self, content: Any, status: Any) -> None:
+        """A code, or what happened to the one before."""
+        known = self._code.content if self._code is not None else ""
+        content = content if isinstance(content, str) and 0 < len(content) <= _LONGEST_CODE else known
+        if not content:
+            return
+        self._is_logged_out()
+        self._code = LoginCode(content=content, step=LoginStep.CONFIRM if status in _SCANNED else LoginStep.SCAN)
+        self._outgoing.waiting = True
+
+    def login_code(self) -> LoginCode | None:
+        return self._code
+
+    # Messages
+
+    async def _hand_on(self, service: PuppetService, inbox: Inbox) -> None:
+        """One after the other, in the order in which the server told of them. What this is broken off at comes first on
+        the next connection."""
+        while True:
+            while not (self._me and self._waiting):
+                self._told.clear()
+                await self._told.wait()
+            message = await self._message(service, self._waiting[0])
+            if message is not None:
+                await self._commit(message, inbox)
+            self._waiting.popleft()
+
+    async def _message(self, service: PuppetService, id: str) -> InboundMessage | None:
+        """Look a message up, and who wrote it, as far as that is needed to answer it."""
+        me = self._me
+        found = await self._looked_up(service, id)
+        if found is None:
+            return None
+        payload: dict[str, Any] = {"message": found, "self": {"id": me}}
+        now = self._clock.now()
+        room, user = found["room_id"], found["from_id"]
+        if room and "@" in found["text"]:
+            own, there = await self._people.contact(service, me), await self._people.member(service, room, me)
+            payload["self"] = {"id": me, **(own or {}), "room_alias": (there or {}).get("room_alias", "")}
+        message = parse_message(payload, account=self._account, now=now)
+        if message is None or message.sent_at < self._since:
+            return None
+        if room and not message.mentions_bot and self._config.access.channels != "always":
+            return None  # not for the bot: who wrote it need not be asked
+        payload["contact"] = await self._people.contact(service, user)
+        payload["member"] = await self._people.member(service, room, user) if room else None
+        return parse_message(payload, account=self._account, now=now)
+
+    async def _looked_up(self, service: PuppetService, id: str) -> dict[str, Any] | None:
+        """The fields of a message. None where the server does not tell them: nobody will tell of it again."""
+        reason = ""
+        for _ in range(_TRIES):
+            try:
+                request = puppet.MessagePayloadRequest(id=id)
+                found = await service.call("MessagePayload", request, MessagePayload, seconds=_LOOK_UP)
+            except DeliveryError as error:
+                reason = str(error)
+                await self._clock.sleep(_AGAIN)
+            else:
+                return {
+                    "id": id,
+                    "type": int(found.type),
+                    "text": found.text,
+                    "filename": found.filename,
+                    "timestamp": found.timestamp or int(found.receive_time.timestamp() * 1000),
+                    "from_id": found.from_id,
+                    "room_id": found.room_id,
+                    "mention_ids": found.mention_ids,
+                }
+        log.error("a message is lost: the puppet service does not tell it", account=self._account, id=id, reason=reason)
+        return None
+
+    async def _commit(self, message: InboundMessage, inbox: Inbox) -> None:
+        while True:
+            try:
+                receipt = await inbox(message)
+            except StorageUnavailable as error:
+                log.warning("a message waits for the storage", account=self._account, error=str(error))
+            else:
+                if receipt not in (Receipt.OVERLOADED, Receipt.CLOSED):
+                    return
+            await self._clock.sleep(_HOLD)
+
+    # Answering
+
+    def reply(self, address: ReplyAddress) -> ReplyChannel:
+        return WechatReply(self._outgoing, Address.load(address))
+
+    async def fetch(self, attachment: Attachment, *, most_bytes: int) -> bytes:
+        if self._service is None:
+            raise FileUnavailable("files cannot be fetched while the account is not connected")
+        setting = f"accounts.{self._account}.proxy"
+        proxy = proxy_for(URL("https://file.wx.qq.com"), self._config.proxy, setting=setting)
+        return await fetch(attachment, self._service, proxy=str(proxy) if proxy else None, most_bytes=most_bytes)
+
+    async def diagnose(self) -> Sequence[str]:
+        if self._config.tls or is_loopback(self._config.host):
+            return []
+        unencrypted = f"the token and all messages go to {self._config.host} for everybody on the way to read"
+        return [f"{unencrypted}; let the puppet service speak TLS (tls: true), or reach it through a tunnel"]
+
+
+SPEC = AdapterSpec("wechat", Config, WechatAdapter, reply=WechatReply)
+"""A Wechaty puppet service."""
