@@ -1,9 +1,8 @@
-"""A WeChat account behind a Wechaty puppet service: its events are read, and each message is looked up and handed on."""
+"""A WeChat account behind a Wechaty puppet service: signed in by a scan that the service asks for."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -17,11 +16,9 @@ from adapters.wechat.address import Address
 from adapters.wechat.config import Config
 from adapters.wechat.files import fetch
 from adapters.wechat.outgoing import Outgoing
-from adapters.wechat.parse import parse_message
-from adapters.wechat.people import People
+from adapters.wechat.reception import Reception
 from adapters.wechat.reply import WechatReply
 from adapters.wechat.service import PuppetService, Refused, StreamTaken, TokenRefused
-from adapters.wechat.wire import MessagePayload
 from core.adapter import (
     Adapter,
     AdapterSpec,
@@ -32,7 +29,6 @@ from core.adapter import (
     Inbox,
     LoginCode,
     LoginStep,
-    Receipt,
     ReplyChannel,
 )
 from core.clock import Clock, SystemClock
@@ -41,15 +37,11 @@ from core.errors import (
     ConnectionLost,
     DeliveryError,
     FileUnavailable,
-    StorageUnavailable,
 )
-from core.messages import AccountId, Attachment, InboundMessage, ReplyAddress
+from core.messages import AccountId, Attachment, ReplyAddress
 from core.proxy import is_loopback, proxy_for
 
 log = structlog.get_logger(__name__)
-
-_OLD = timedelta(seconds=60)
-"""Messages from before the start are not answered: puppets tell of old ones again after a login."""
 
 _TAKEN_FOR = 10.0
 _TAKEN_PAUSE = 0.5
@@ -68,15 +60,6 @@ _ABSENT = 45.0
 """Seconds in which somebody must be logged in, or a code must come."""
 _LOOK = 1.0
 
-_LOOK_UP = 5.0
-_TRIES = 3
-_AGAIN = 1.0
-"""Seconds for looking a message up, how often, and in between."""
-
-_MOST_WAITING = 10_000
-_HOLD = 1.0
-"""Ids of messages that may wait. Seconds before a message that could not be stored is handed over again."""
-
 _SETTLE = 0.5
 """Seconds for messages on their way when the link is over."""
 
@@ -88,25 +71,21 @@ _SCANNED = (3, 4)
 
 
 class WechatAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan):
-    """One account. Messages that the server told of and that are not handed on yet outlive a connection."""
+    """One account. What the server told of outlives a connection."""
 
     def __init__(self, account: AccountId, config: Config, clock: Clock | None = None) -> None:
         self.deaf_after = timedelta(seconds=60)  # the server is asked after 15 s of silence
         self._account = account
         self._config = config
         self._clock = clock or SystemClock()
-        self._since = self._clock.now() - _OLD
-        self._people = People(self._clock)
+        self._reception = Reception(account, self._clock, listens_to_all=config.access.channels == "always")
         self._outgoing = Outgoing(self._clock, pace=config.pace)
         self._service: PuppetService | None = None
         self._heard: datetime | None = None
         self._heard_at = 0.0
-        self._me = ""
-        """Id of the WeChat account; empty while nobody is logged in."""
         self._code: LoginCode | None = None
-        self._waiting: deque[str] = deque()
-        self._told = asyncio.Event()
-        """Set whenever there is an event."""
+        self._greeted = asyncio.Event()
+        """Set by the first event of a stream."""
 
     async def __aenter__(self) -> Self:
         self._heard = None
@@ -140,13 +119,13 @@ class WechatAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan):
     async def run(self, inbox: Inbox) -> None:
         if self._service is None:
             raise ConnectionLost("the account is not connected")
-        self._told.clear()
+        self._greeted.clear()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._listen(self._service))
                 tasks.create_task(self._start(self._service))
                 tasks.create_task(self._watch(self._service))
-                tasks.create_task(self._hand_on(self._service, inbox))
+                tasks.create_task(self._reception.run(self._service, inbox))
         finally:
             self._is_logged_out()
 
@@ -169,7 +148,7 @@ class WechatAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan):
         """Start the puppet, as every client does once it listens; one that runs already takes no notice."""
         try:
             async with asyncio.timeout(_HELLO):
-                await self._told.wait()
+                await self._greeted.wait()
         except TimeoutError:
             log.info("the puppet service says nothing by itself", account=self._account)
         try:
@@ -183,7 +162,7 @@ class WechatAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan):
         while True:
             await self._clock.sleep(_LOOK)
             now = self._clock.monotonic()
-            if self._me or self._code is not None:
+            if self._reception.me or self._code is not None:
                 absent_since = now
             elif now - absent_since > _ABSENT:
                 raise ConnectionLost(
@@ -202,7 +181,7 @@ class WechatAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan):
 
     def last_heard(self) -> datetime | None:
         """None while nobody is logged in, too: then nothing is heard of people."""
-        return self._heard if self._me or self._code is not None else None
+        return self._heard if self._reception.me or self._code is not None else None
 
     # Events
 
@@ -211,9 +190,7 @@ class WechatAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan):
         types = puppet.EventType
         match kind:
             case types.EVENT_TYPE_MESSAGE:
-                while len(self._waiting) >= _MOST_WAITING:
-                    await self._clock.sleep(_HOLD)
-                self._waiting.append(str(payload.get("messageId") or ""))
+                await self._reception.take(str(payload.get("messageId") or ""))
             case types.EVENT_TYPE_LOGIN:
                 self._is_logged_in(str(payload.get("contactId") or ""))
             case types.EVENT_TYPE_LOGOUT:
@@ -222,22 +199,24 @@ class WechatAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan):
             case types.EVENT_TYPE_SCAN:
                 self._is_to_be_scanned(payload.get("qrcode"), payload.get("status"))
             case types.EVENT_TYPE_DIRTY:
-                self._people.changed(payload.get("payloadType"), payload.get("payloadId"))
+                self._reception.people.changed(payload.get("payloadType"), payload.get("payloadId"))
             case types.EVENT_TYPE_ROOM_TOPIC:
-                self._people.changed(puppet.PayloadType.PAYLOAD_TYPE_ROOM, payload.get("roomId"))
+                self._reception.people.changed(puppet.PayloadType.PAYLOAD_TYPE_ROOM, payload.get("roomId"))
             case types.EVENT_TYPE_ERROR:
                 log.warning("the puppet service tells of an error", account=self._account)
                 log.debug("the error", account=self._account, payload=payload)
-        self._told.set()
+        self._greeted.set()
 
     def _is_logged_in(self, me: str) -> None:
-        if me and me != self._me:
+        if me:
             log.info("logged in to WeChat", account=self._account, bot=me)
-        self._me, self._code = me, None
+        self._code = None
+        self._reception.log_in(me)
         self._outgoing.ready, self._outgoing.waiting = bool(me), False
 
     def _is_logged_out(self) -> None:
-        self._me, self._code = "", None
+        self._code = None
+        self._reception.log_in("")
         self._outgoing.ready = self._outgoing.waiting = False
 
     def _is_to_be_scanned(self, content: Any, status: Any) -> None:
@@ -252,76 +231,6 @@ class WechatAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan):
 
     def login_code(self) -> LoginCode | None:
         return self._code
-
-    # Messages
-
-    async def _hand_on(self, service: PuppetService, inbox: Inbox) -> None:
-        """One after the other, in the order in which the server told of them. What this is broken off at comes first on
-        the next connection."""
-        while True:
-            while not (self._me and self._waiting):
-                self._told.clear()
-                await self._told.wait()
-            message = await self._message(service, self._waiting[0])
-            if message is not None:
-                await self._commit(message, inbox)
-            self._waiting.popleft()
-
-    async def _message(self, service: PuppetService, id: str) -> InboundMessage | None:
-        """Look a message up, and who wrote it, as far as that is needed to answer it."""
-        me = self._me
-        found = await self._looked_up(service, id)
-        if found is None:
-            return None
-        payload: dict[str, Any] = {"message": found, "self": {"id": me}}
-        now = self._clock.now()
-        room, user = found["room_id"], found["from_id"]
-        if room and "@" in found["text"]:
-            own, there = await self._people.contact(service, me), await self._people.member(service, room, me)
-            payload["self"] = {"id": me, **(own or {}), "room_alias": (there or {}).get("room_alias", "")}
-        message = parse_message(payload, account=self._account, now=now)
-        if message is None or message.sent_at < self._since:
-            return None
-        if room and not message.mentions_bot and self._config.access.channels != "always":
-            return None  # not for the bot: who wrote it need not be asked
-        payload["contact"] = await self._people.contact(service, user)
-        payload["member"] = await self._people.member(service, room, user) if room else None
-        return parse_message(payload, account=self._account, now=now)
-
-    async def _looked_up(self, service: PuppetService, id: str) -> dict[str, Any] | None:
-        """The fields of a message. None where the server does not tell them: nobody will tell of it again."""
-        reason = ""
-        for _ in range(_TRIES):
-            try:
-                request = puppet.MessagePayloadRequest(id=id)
-                found = await service.call("MessagePayload", request, MessagePayload, seconds=_LOOK_UP)
-            except DeliveryError as error:
-                reason = str(error)
-                await self._clock.sleep(_AGAIN)
-            else:
-                return {
-                    "id": id,
-                    "type": int(found.type),
-                    "text": found.text,
-                    "filename": found.filename,
-                    "timestamp": found.timestamp or int(found.receive_time.timestamp() * 1000),
-                    "from_id": found.from_id,
-                    "room_id": found.room_id,
-                    "mention_ids": found.mention_ids,
-                }
-        log.error("a message is lost: the puppet service does not tell it", account=self._account, id=id, reason=reason)
-        return None
-
-    async def _commit(self, message: InboundMessage, inbox: Inbox) -> None:
-        while True:
-            try:
-                receipt = await inbox(message)
-            except StorageUnavailable as error:
-                log.warning("a message waits for the storage", account=self._account, error=str(error))
-            else:
-                if receipt not in (Receipt.OVERLOADED, Receipt.CLOSED):
-                    return
-            await self._clock.sleep(_HOLD)
 
     # Answering
 
