@@ -159,7 +159,7 @@ class SimulatedWechat(SimulatedPlatform):
         bot = self.state.bot(account)
         ann = bot.contact("ann").id
         if own:
-            place = {"listener": ann} if direct else {"room": bot.room("general").id}
+            place: dict[str, Any] = {"listener": ann} if direct else {"room": bot.room("general").id}
             message = self.state.message(bot, bot.id, text, **place)
         else:
             news = bot.contact("news", type=wire.OFFICIAL)

@@ -9,6 +9,13 @@ from types import TracebackType
 from typing import Self
 
 
+def listening_socket() -> socket.socket:
+    """On a free port of loopback. Unlike with sockets that it makes itself, asyncio would let small answers wait."""
+    made = socket.create_server(("127.0.0.1", 0))
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return made
+
+
 @dataclass(eq=False)
 class WechatLine:
     """One TCP connection through the cable."""
@@ -36,7 +43,7 @@ class WechatCable:
     """Enter it to relay what comes to `endpoint` to the local port `target` (0: nobody is there)."""
 
     def __init__(self) -> None:
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket = listening_socket()
         self.endpoint = f"127.0.0.1:{self._socket.getsockname()[1]}"
         self.target = 0
         self.refuse = 0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 from types import TracebackType
 from typing import Self
 
 from grpclib.server import Server
 
-from tests.simulators.wechat_cable import WechatCable
+from tests.simulators.wechat_cable import WechatCable, listening_socket
 from tests.simulators.wechat_puppet import WechatPuppet
 from tests.simulators.wechat_state import WechatBot, WechatState
 
@@ -36,7 +35,7 @@ class WechatServer:
 
     async def start(self) -> None:
         """Be there, with the same account as before."""
-        listening = socket.create_server(("127.0.0.1", 0))
+        listening = listening_socket()
         self._server = Server([self.puppet])
         await self._server.start(sock=listening, ssl=self._tls)
         self.cable.target = listening.getsockname()[1]
