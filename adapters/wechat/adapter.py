@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
@@ -132,7 +133,8 @@ class WechatAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan):
     # The link
 
     async def _listen(self, service: PuppetService) -> None:
-        """Take over the event stream when whoever had it is gone."""
+        """Take the event stream over when whoever had it is gone. A server notices that when it writes to them, which a
+        ding makes it do; `Stop` would end the stream too, and the WeChat client with it."""
         until = self._clock.monotonic() + _TAKEN_FOR
         while True:
             try:
@@ -140,6 +142,8 @@ class WechatAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan):
             except StreamTaken:
                 if self._clock.monotonic() > until:
                     raise
+                with suppress(DeliveryError):
+                    await self._ding(service)
                 await self._clock.sleep(_TAKEN_PAUSE)
             else:
                 raise ConnectionLost("the puppet service ended the event stream")
@@ -169,12 +173,11 @@ class WechatAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan):
                     "nobody is logged in to WeChat on the puppet service, and it shows no code to scan"
                 )
             if now - self._heard_at > _QUIET:
-                try:
-                    await service.call("Ding", puppet.DingRequest(data=""), puppet.DingResponse, seconds=_DING)
-                except Refused:
-                    pass  # that is an answer
-                except DeliveryError as error:
-                    raise ConnectionLost(str(error)) from None
+                with suppress(Refused):  # that is an answer
+                    await self._ding(service)
+
+    async def _ding(self, service: PuppetService) -> None:
+        await service.call("Ding", puppet.DingRequest(data="are you there?"), puppet.DingResponse, seconds=_DING)
 
     def _hear(self) -> None:
         self._heard, self._heard_at = self._clock.now(), self._clock.monotonic()

@@ -65,13 +65,13 @@ class Reception:
         self._news = asyncio.Event()
 
     async def take(self, id: str) -> None:
-        """An event told of a message. Waits while there are too many."""
-        while len(self._unfinished) >= _MOST_WAITING:
-            await self._clock.sleep(_HOLD)
+        """An event told of a message. Returns late while there are too many."""
         if id and id not in self._unfinished and id not in self._done:
             self._unfinished[id] = self._clock.monotonic()
             self._upcoming.append(id)
             self._news.set()
+        while len(self._unfinished) >= _MOST_WAITING:
+            await self._clock.sleep(_HOLD)
 
     def log_in(self, me: str) -> None:
         """Whose messages these are."""
@@ -103,7 +103,7 @@ class Reception:
 
                 def over(task: asyncio.Task[None], place: str = place) -> None:
                     free.release()
-                    if last[place] is task:
+                    if last.get(place) is task:
                         del last[place]
 
                 task.add_done_callback(over)
