@@ -92,21 +92,24 @@ class WechatAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan):
         self._heard = None
         service = PuppetService(self._config, heard=self._hear)
         try:
-            await service.call("Version", puppet.VersionRequest(), puppet.VersionResponse)
-        except Refused as refused:
-            log.info("the puppet service does not tell its version", account=self._account, reason=str(refused))
-        except TokenRefused as refused:
-            await service.close()
-            raise AuthenticationError(f"accounts.{self._account}.token: {refused}") from None
-        except DeliveryError as error:
-            await service.close()
-            said = "speaks TLS" if self._config.tls else "does not speak TLS"
-            raise ConnectionLost(f"{error}; is it at {self._config.endpoint}, and is it true that it {said}?") from None
+            await self._check(service)
         except BaseException:
             await service.close()
             raise
         self._service = self._outgoing.service = service
         return self
+
+    async def _check(self, service: PuppetService) -> None:
+        """Whether it is a puppet service, and ours."""
+        try:
+            await service.call("Version", puppet.VersionRequest(), puppet.VersionResponse)
+        except Refused as refused:
+            log.info("the puppet service does not tell its version", account=self._account, reason=str(refused))
+        except TokenRefused as refused:
+            raise AuthenticationError(f"accounts.{self._account}.token: {refused}") from None
+        except DeliveryError as error:
+            said = "speaks TLS" if self._config.tls else "does not speak TLS"
+            raise ConnectionLost(f"{error}; is it at {self._config.endpoint}, and is it true that it {said}?") from None
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
