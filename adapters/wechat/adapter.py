@@ -229,7 +229,7 @@ class WechatAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan):
         """A code, or what happened to the one before."""
         known = self._code.content if self._code is not None else ""
         content = content if isinstance(content, str) and 0 < len(content) <= _LONGEST_CODE else known
-        if not content:
+        if not content or (self._reception.me and status in _SCANNED):  # the second comes late: somebody is logged in
             return
         self._is_logged_out()
         self._code = LoginCode(content=content, step=LoginStep.CONFIRM if status in _SCANNED else LoginStep.SCAN)

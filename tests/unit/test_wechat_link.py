@@ -228,6 +228,9 @@ async def test_each_state_of_a_scan_is_shown(bot: Running) -> None:
         await until(lambda: shown() == ("two", LoginStep.SCAN))
         bot.robot.log_in()
         await until(lambda: shown() is None and bot.adapter.last_heard())
+        bot.robot.emit(puppet.EventType.EVENT_TYPE_SCAN, {"qrcode": "two", "status": wire.CONFIRMED})  # late
+        await bot.asked("hello")
+        assert shown() is None
 
 
 async def test_unencrypted_calls_over_a_network_are_spoken_of() -> None:
