@@ -29,7 +29,14 @@ _TOGETHER = 20
 """Questions that wait for their answers at the same time."""
 _ROUNDS = 5
 
-SDKS = {"slack": "slack_bolt", "discord": "discord", "feishu": "lark_oapi", "dingtalk": "dingtalk_stream"}
+SDKS = {
+    "slack": "slack_bolt",
+    "discord": "discord",
+    "feishu": "lark_oapi",
+    "dingtalk": "dingtalk_stream",
+    "wechat": "wechaty",
+    "weixin": "segno",
+}
 """What a program imports that uses the vendor's SDK in the usual way."""
 
 _IMPORT = """
@@ -48,6 +55,8 @@ PLATFORMS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "discord": ("tests.simulators.discord", "DiscordPlatform", {}),
     "feishu": ("tests.simulators.feishu", "SimulatedFeishu", {}),
     "dingtalk": ("tests.simulators.dingtalk", "SimulatedDingTalk", {"card": True}),
+    "wechat": ("tests.simulators.wechat", "SimulatedWechat", {}),
+    "weixin": ("tests.simulators.weixin", "SimulatedWeixin", {}),
 }
 """The simulators, each imported when it is measured."""
 

@@ -1,4 +1,4 @@
-"""The pages about Feishu and DingTalk say what the adapters need and have, and the same in both languages."""
+"""The pages about platforms say what the adapters need and have, and the same in both languages."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from core.account import AccountConfig
 ROOT = Path(__file__).parents[2]
 PLATFORMS = ROOT / "docs" / "platforms"
 PAIRS = {
-    "feishu": (PLATFORMS / "feishu.md", PLATFORMS / "feishu.zh-CN.md"),
-    "dingtalk": (PLATFORMS / "dingtalk.md", PLATFORMS / "dingtalk.zh-CN.md"),
+    **{
+        platform: (PLATFORMS / f"{platform}.md", PLATFORMS / f"{platform}.zh-CN.md")
+        for platform in ("feishu", "dingtalk", "wechat", "weixin")
+    },
     "README": (ROOT / "README.md", ROOT / "README.zh-CN.md"),
 }
 PAGES = [page for pair in PAIRS.values() for page in pair]
 EVERY_MESSAGE, SELF = "im:message.group_msg", "application:application:self_manage"
 """Scopes of Feishu for what not everybody needs, and for looking at the app itself."""
-ADAPTED = [(platform, page) for platform in ("feishu", "dingtalk") for page in PAIRS[platform]]
+ADAPTED = [(platform, page) for platform in ("feishu", "dingtalk", "wechat", "weixin") for page in PAIRS[platform]]
 
 _FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"(^|\s+)#.*$", re.MULTILINE)
@@ -89,7 +91,7 @@ def test_both_languages_have_the_same_code(pair: tuple[Path, Path]) -> None:
     assert english == chinese
 
 
-@pytest.mark.parametrize("platform", ["feishu", "dingtalk"])
+@pytest.mark.parametrize("platform", ["feishu", "dingtalk", "wechat", "weixin"])
 def test_both_languages_have_the_same_rows(platform: str) -> None:
     english, chinese = (first_cells(page) for page in PAIRS[platform])
     assert english == chinese
