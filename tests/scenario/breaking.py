@@ -5,19 +5,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).parents[2]
+
+LATE = 2.0
+"""Seconds that `late` waits."""
 
 
 def broken(module: str, fault: str) -> dict[str, Any]:
     """Keyword arguments of a GatewayProcess that is broken so; `module` is one of this folder."""
     command = (sys.executable, "-m", f"tests.scenario.{module}", fault)
     return {"command": command, "environ": {"PYTHONPATH": os.fspath(ROOT)}}
+
+
+def late(work: Callable[[], Awaitable[object]]) -> None:
+    """Do it, but not yet."""
+    asyncio.get_running_loop().call_later(LATE, lambda: asyncio.ensure_future(work()))
 
 
 def run(*faults: Callable[[], None]) -> NoReturn:

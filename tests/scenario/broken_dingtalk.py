@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
+from functools import partial
 from typing import Any
 
 import adapters.dingtalk.growing
 from adapters.dingtalk.parse import parse_message
 from adapters.dingtalk.reception import Reception
-from tests.scenario.breaking import run
+from tests.scenario.breaking import late, run
 
 _SALT = secrets.token_hex(4)
 
@@ -23,7 +23,7 @@ async def _hasty(self: Reception, data: Any) -> None:
     """Lets a message be acknowledged that is stored later."""
     message = parse_message(data, account=self._account)
     if message is not None:
-        asyncio.get_running_loop().call_later(2.0, lambda: asyncio.ensure_future(self._inbox(message)))
+        late(partial(self._inbox, message))
 
 
 def strangers() -> None:

@@ -13,7 +13,7 @@ import os
 import random
 import statistics
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
@@ -129,6 +129,8 @@ class ProcessScenarios:
     @pytest.mark.parametrize("direct", [True, False], ids=["direct", "channel"])
     async def test_how_soon_an_answer_is_seen(self, stage: AnyStage, direct: bool) -> None:
         place = "direct" if direct else stage.places[0]
+        if not direct and place == "direct":
+            pytest.skip("the platform has direct chats alone")
         stage.answers()
         gateway = await stage.gateway()
         took: list[float] = []
@@ -154,6 +156,18 @@ class ProcessScenarios:
         assert list(stage.platform.complaints()) == []
 
 
+class DoubtScenarios(ProcessScenarios):
+    """And where nothing tells whether a message arrived whose send was broken off."""
+
+    async def test_a_message_whose_send_was_broken_off_comes_again_with_a_mark(self, stage: AnyStage) -> None:
+        asked = await what_a_broken_send_left(stage)
+        assert stage.right(asked)
+        assert stage.marked(asked) == 1
+
+    async def test_the_harness_notices_a_message_that_comes_again_without_a_mark(self, stage: AnyStage) -> None:
+        assert not stage.right(await what_a_broken_send_left(stage, {"ambiguous": "resend"}))
+
+
 async def begun(stage: AnyStage, asked: list[Asked]) -> None:
     """Wait until the gateway has all of it for good, and answers."""
     await until(lambda: all(map(stage.taken, asked)))
@@ -171,3 +185,35 @@ async def what_a_dead_process_left(stage: AnyStage, fault: dict[str, Any], *, me
     await until(lambda: stage.seen(asked).endswith("andthatisall."))
     await gateway.stop()
     return stage.wrong([asked])
+
+
+async def what_a_hasty_process_lost(stage: AnyStage, fault: dict[str, Any]) -> list[str]:
+    """A gateway that acknowledges before it commits is killed in between; what is wrong after the next is done."""
+    stage.answers()
+    gateway = await stage.gateway(**fault)
+    asked = [await stage.ask("question", "direct")]
+    await until(lambda: stage.platform.acknowledged(asked[0].delivery) == 1)
+    await stage.kill(gateway)
+    await gateway.start()
+    await stage.platform.listening()
+    assert stage.deliver_again() == 0
+    asked.append(await stage.ask("another question", "direct"))
+    await stage.come_right(asked[1])
+    await gateway.stop()
+    return stage.wrong(asked)
+
+
+async def what_a_broken_send_left(stage: AnyStage, account: Mapping[str, Any] | None = None) -> Asked:
+    """A gateway is killed while it waits to hear of a message that is there; where the next one is done. The stage's
+    platform lets it wait."""
+    stage.answers()
+    stage.sends_take(3600.0)
+    gateway = await stage.gateway(account)
+    asked = await stage.ask("question", "direct")
+    await until(lambda: bool(stage.shown(asked)))
+    await stage.kill(gateway)
+    stage.sends_take(0.0)
+    await gateway.start()
+    await until(lambda: len(stage.shown(asked)) > 1)
+    await gateway.stop()
+    return asked

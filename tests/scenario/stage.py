@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -18,6 +18,8 @@ Platform = TypeVar("Platform", bound=SimulatedPlatform)
 
 PIECE = 60
 """Characters of a piece of the model's answer."""
+MARK = "(may be repeated)"
+"""At the end of a message that the gateway had to send again without knowing whether the first one arrived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Stage(Generic[Platform]):
     """Questions that may be asked one after the other without waiting for the ends of their answers, so that the platform's
     limits do not hold up the beginnings."""
     comes_again: ClassVar[bool] = False
-    """The platform keeps what it was not told had arrived, and brings it when `deliver_again` says so."""
+    """The platform keeps what it was not told had arrived, and brings it, at the latest when `deliver_again` says so."""
 
     def __init__(self, name: str, platform: Platform, model: OpenAIServer, make_gateway: MakeGateway) -> None:
         """`name` is what the figures call it; `platform` is entered by the scenarios."""
@@ -54,9 +56,10 @@ class Stage(Generic[Platform]):
 
     # The processes
 
-    async def gateway(self, **options: Any) -> GatewayProcess:
-        """One that runs and hears; keyword arguments are GatewayProcess's."""
-        account = {"platform": self.platform.spec.platform, **self.platform.account()}
+    async def gateway(self, account: Mapping[str, Any] | None = None, **options: Any) -> GatewayProcess:
+        """One that runs and hears; `account` has more keys for the bot's account, other keyword arguments are
+        GatewayProcess's."""
+        account = {"platform": self.platform.spec.platform, **self.platform.account(), **(account or {})}
         made = await self._make_gateway(config={"accounts": {"api": "off", "web": "off", "bot": account}}, **options)
         await made.start()
         await self.platform.listening()
@@ -86,6 +89,12 @@ class Stage(Generic[Platform]):
         words = self.long // 12 if "long" in question else 60
         return f"To {question}:\n\n" + " ".join(f"word{number:06d}," for number in range(words)) + " and that is all."
 
+    # What the platform does
+
+    def sends_take(self, seconds: float) -> None:
+        """From now on a message is there so long before its send is answered; where `marks`."""
+        raise NotImplementedError
+
     # What people ask
 
     async def ask(self, question: str, place: str) -> Asked:
@@ -107,13 +116,28 @@ class Stage(Generic[Platform]):
         """Whether a piece of an answer can be seen before the whole."""
         return Feature.GROWTH not in self.platform.lacks
 
+    @property
+    def marks(self) -> bool:
+        """Whether nothing tells if a message arrived whose send was broken off: it may be there twice then, the second
+        time with a mark that says so."""
+        return False
+
     def shown(self, asked: Asked) -> list[str]:
         """The bot's messages where something was asked."""
         return [each.text for each in self._visible(asked)]
 
+    def marked(self, asked: Asked) -> int:
+        """How many of them say that they may be repeated."""
+        return sum(text.endswith(MARK) for text in self.shown(asked))
+
     def seen(self, asked: Asked) -> str:
-        """The visible characters of all of them."""
-        return "".join(map(_ink, self.shown(asked)))
+        """The visible characters of all of them; of one that is repeated, and says so, only once."""
+        seen: list[str] = []
+        for text in self.shown(asked):
+            ink = _ink(text.removesuffix(MARK) if self.marks else text)
+            if not (self.marks and text.endswith(MARK) and seen[-1:] == [ink]):
+                seen.append(ink)
+        return "".join(seen)
 
     def whole(self, asked: Asked) -> str:
         """The visible characters of the answer that belongs there."""
@@ -139,8 +163,8 @@ class Stage(Generic[Platform]):
 
     def about_kills(self, asked: Sequence[Asked]) -> str:
         """What else is worth telling after the kills."""
-        del asked
-        return ""
+        marked = sum(map(self.marked, asked))
+        return f"; {marked} messages that say that they may be repeated" if self.marks else ""
 
     def way(self, place: str) -> str:
         """How an answer reaches a place."""

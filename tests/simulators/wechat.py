@@ -38,9 +38,11 @@ class SimulatedWechat(SimulatedPlatform):
     patience = timedelta(seconds=2)
     alarming = (*SimulatedPlatform.alarming, "@所有人", "@Ann\u2005", "@Bob ")
 
-    def __init__(self, *, form: wire.Form = "1.x", tls: bool = False) -> None:
+    def __init__(self, *, form: wire.Form = "1.x", tls: bool = False, replays: bool = False) -> None:
+        """`replays`: servers tell of all messages again after each login."""
         self.state = WechatState()
         self.form: wire.Form = form
+        self.replays = replays
         self.certificate = ""
         self._key = ""
         if tls:
@@ -71,6 +73,7 @@ class SimulatedWechat(SimulatedPlatform):
             tls = server_context(self._key, self.certificate) if self.certificate else None
             server = self._servers[name] = WechatServer(self.state, self.state.bot(name), tls=tls)
             server.puppet.form = self.form
+            server.puppet.replays = self.replays
             server.puppet.milliseconds = self.form == "1.x"
             self._starts.append(asyncio.create_task(server.__aenter__()))
         return self._servers[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
@@ -31,6 +32,8 @@ class WechatOutbox:
         """Whether a send is answered with the id of the message."""
         self.echoes = True
         """Whether the account's own messages come as events."""
+        self.answers_after = 0.0
+        """Seconds from when a message is there until its send is answered."""
         self.faults: list[str] = []
         """What happens to the next sends: `broken` (before it took effect), `lost` (its answer)."""
         self._tell = tell
@@ -52,6 +55,7 @@ class WechatOutbox:
             self._tell(message)
         if fault == "lost":
             raise ConnectionAbortedError
+        await asyncio.sleep(self.answers_after)
         return message.id if self.tells_ids else None
 
     def _text(self, request: puppet.MessageSendTextRequest) -> WechatMessage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,7 +84,7 @@ class WechatBot:
         return self.contacts.setdefault(id, WechatContact(id, name.title(), type))
 
     def room(self, name: str) -> WechatRoom:
-        id = f"{self.number}{sum(name.encode()):08d}@chatroom"
+        id = f"{self.number}{zlib.crc32(name.encode()):010d}@chatroom"
         return self.rooms.setdefault(id, WechatRoom(id, name.title(), [self.id]))
 
     def place(self, message: WechatMessage) -> str:

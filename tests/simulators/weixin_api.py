@@ -237,6 +237,9 @@ class WeixinApi:
             self.polls[bot.name].remove(poll)
 
     async def _updates(self, bot: WeixinBot, poll: WeixinPoll, token: str, place: int) -> dict[str, Any]:
+        if bot.came:
+            bot.came = False
+            bot.waited += len(bot.log[place : place + self.most])
         try:
             async with asyncio.timeout(self.hold):
                 while len(bot.log) <= place and bot.valid and token == bot.token:
@@ -317,7 +320,7 @@ class WeixinApi:
         return {"ret": 0}
 
     async def _notifystart(self, bot: WeixinBot, request: web.Request, body: dict[str, Any]) -> dict[str, Any]:
-        bot.online = True
+        bot.online = bot.came = True
         return {"ret": 0}
 
     async def _notifystop(self, bot: WeixinBot, request: web.Request, body: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ message of the person), /issues/270 (bursts), /issues/156 (24 hours). All of the
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,6 +55,8 @@ class WeixinOutbox:
     """Messages of the bot to one person."""
     window: float | None = 24 * 3600.0
     """Seconds after the person's last message for which the bot may answer."""
+    answers_after: float = 0.0
+    """Seconds from when a message is shown until its send is answered."""
     faults: list[Fault] = field(default_factory=list)
     _paused: float = 0.0
 
@@ -72,6 +75,7 @@ class WeixinOutbox:
         shown = self._show(bot, person, message)
         if fault is not None:
             raise ConnectionAbortedError
+        await asyncio.sleep(self.answers_after)
         return {"ret": 0, "message_id": int(shown.id)}
 
     def _check(self, bot: WeixinBot, message: Any) -> WeixinPerson:

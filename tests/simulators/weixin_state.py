@@ -75,6 +75,10 @@ class WeixinBot:
     """Calls with a stale token since the last one was given."""
     online: bool = False
     """Between `notifystart` and `notifystop`."""
+    came: bool = False
+    """It has come online, and asked for nothing yet."""
+    waited: int = 0
+    """Messages that were there when it first asked after it had come online."""
     log: list[WeixinEntry] = field(default_factory=list)
     shown: list[WeixinShown] = field(default_factory=list)
     people: dict[str, WeixinPerson] = field(default_factory=dict)
