@@ -16,6 +16,7 @@ from typing import Any
 
 from adapters.wechat.address import Address
 from core.messages import AccountId, Attachment, ChannelId, EventId, InboundMessage, MessageId, Quoted, Sender, UserId
+from core.untrusted import part_in, text_in
 
 _TEXT = 7
 _FILES = {
@@ -53,20 +54,20 @@ def parse_message(payload: Any, *, account: AccountId, now: datetime | None = No
     the room; `contact` (`name`, `type`) and `member` (`room_alias`) are who wrote. All but the ids may be missing.
     `now` is when it came, for one that does not say when it was written.
     """
-    message, me = _part(payload, "message"), _part(payload, "self")
-    id, user, room = (_text(message, name) for name in ("id", "from_id", "room_id"))
-    if not id or not user or user == _text(me, "id"):
+    message, me = part_in(payload, "message"), part_in(payload, "self")
+    id, user, room = (text_in(message, name) for name in ("id", "from_id", "room_id"))
+    if not id or not user or user == text_in(me, "id"):
         return None
-    contact, member = _part(payload, "contact"), _part(payload, "member")
+    contact, member = part_in(payload, "contact"), part_in(payload, "member")
     if user in _NOBODY or user.startswith("gh_") or contact.get("type") == _OFFICIAL:
         return None
     kind = message.get("type")
     sent_at = _moment(message.get("timestamp"), now)
     if not isinstance(kind, int) or (kind != _TEXT and kind not in _FILES) or sent_at is None:
         return None
-    quoted, text = _unquoted(_text(message, "text")) if kind == _TEXT else (None, "")
+    quoted, text = _unquoted(text_in(message, "text")) if kind == _TEXT else (None, "")
     mentioned, text = _unaddressed(text, me, message.get("mention_ids")) if room else (True, text)
-    name = (_text(member, "room_alias") if room else "") or _text(contact, "name") or _text(member, "name")
+    name = (text_in(member, "room_alias") if room else "") or text_in(contact, "name") or text_in(member, "name")
     return InboundMessage(
         id=MessageId(id),
         event=EventId(id),
@@ -77,7 +78,7 @@ def parse_message(payload: Any, *, account: AccountId, now: datetime | None = No
         mentions_bot=mentioned,
         text=text,
         quoted=quoted,
-        attachments=(_attachment(id, kind, _text(message, "filename")),) if kind in _FILES else (),
+        attachments=(_attachment(id, kind, text_in(message, "filename")),) if kind in _FILES else (),
         sent_at=sent_at,
         reply_to=Address(conversation=room or user, name=name if room else "").dump(),
     )
@@ -98,11 +99,11 @@ def _unquoted(text: str) -> tuple[Quoted | None, str]:
 def _unaddressed(text: str, me: Mapping[str, Any], mention_ids: Any) -> tuple[bool, str]:
     """Whether the bot is mentioned, by its id or by a name that it goes by, and the text without that."""
     mentions = mention_ids if isinstance(mention_ids, list) else []
-    names = sorted(filter(None, (_text(me, "name"), _text(me, "room_alias"))), key=len, reverse=True)
+    names = sorted(filter(None, (text_in(me, "name"), text_in(me, "room_alias"))), key=len, reverse=True)
     bare = text
     for name in names:
         bare = re.sub(rf"@{re.escape(name)}(?:[{_AFTER_NAME} ]|(?=\s|$))", "", bare)
-    mentioned = bare != text or _text(me, "id") in mentions
+    mentioned = bare != text or text_in(me, "id") in mentions
     if bare == text and len(mentions) == 1 and mentioned:  # by a name that nobody told us
         bare = re.sub(rf"@[^@{_AFTER_NAME}\n]+{_AFTER_NAME}", "", text, count=1)
     return mentioned, bare.strip() if mentioned else text
@@ -124,13 +125,3 @@ def _moment(found: Any, now: datetime | None) -> datetime | None:
         return datetime.fromtimestamp(found / 1000 if found > _LATEST_IN_SECONDS else found, UTC)
     except (ValueError, OverflowError, OSError):
         return None
-
-
-def _part(holder: Any, name: str) -> Mapping[str, Any]:
-    part = holder.get(name) if isinstance(holder, Mapping) else None
-    return part if isinstance(part, Mapping) else {}
-
-
-def _text(holder: Mapping[str, Any], name: str) -> str:
-    found = holder.get(name)
-    return found if isinstance(found, str) else ""

@@ -24,6 +24,7 @@ from core.adapter import OutboundFile
 from core.errors import DeliveryError, DeliveryUnavailable, DeliveryUncertain, FileRefused, FileTooLarge
 from core.fetching import Files
 from core.messages import Attachment
+from core.untrusted import part_in, text_in
 
 HOSTS = (".weixin.qq.com",)
 """Besides the configured CDN: whole addresses that messages bring lead there."""
@@ -39,33 +40,29 @@ IMAGE, VIDEO, FILE = 1, 2, 3
 def source_of(part: Mapping[str, Any]) -> dict[str, str] | None:
     """How the file of an item is fetched: `url`, or `query` at the CDN, and `key` in hex, empty for a file that is not
     encrypted. None where that is not told."""
-    media = part.get("media")
-    media = media if isinstance(media, Mapping) else {}
-    url, query = media.get("full_url"), media.get("encrypt_query_param")
-    url, query = url if isinstance(url, str) else "", query if isinstance(query, str) else ""
-    if not url.strip() and not query:
+    media = part_in(part, "media")
+    url, query = text_in(media, "full_url").strip(), text_in(media, "encrypt_query_param")
+    if not url and not query:
         return None
     # of an image the hex key beside it is the right one
     return {
-        "url": url.strip(),
+        "url": url,
         "query": query,
-        "key": _hex_key(part.get("aeskey")) or _base64_key(media.get("aes_key")),
+        "key": _hex_key(text_in(part, "aeskey")) or _base64_key(text_in(media, "aes_key")),
     }
 
 
-def _hex_key(found: Any) -> str:
-    if isinstance(found, str) and len(found) == 2 * _BLOCK:
-        try:
-            return bytes.fromhex(found).hex()
-        except ValueError:
-            return ""
-    return ""
-
-
-def _base64_key(found: Any) -> str:
-    """16 bytes, or those in hex: both occur."""
-    if not isinstance(found, str):
+def _hex_key(found: str) -> str:
+    if len(found) != 2 * _BLOCK:
         return ""
+    try:
+        return bytes.fromhex(found).hex()
+    except ValueError:
+        return ""
+
+
+def _base64_key(found: str) -> str:
+    """16 bytes, or those in hex: both occur."""
     try:
         key = base64.b64decode(found)
     except (binascii.Error, ValueError):

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import mimetypes
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from adapters.weixin.address import Address
 from adapters.weixin.media import source_of
 from core.messages import AccountId, Attachment, ChannelId, EventId, InboundMessage, MessageId, Quoted, Sender, UserId
+from core.untrusted import items_in, part_in, text_in
 
 TEXT, IMAGE, VOICE, FILE, VIDEO = 1, 2, 3, 4, 5
 """Kinds of items."""
@@ -36,7 +37,7 @@ def parse_message(payload: Any, *, account: AccountId, now: datetime | None = No
     """
     if not isinstance(payload, Mapping):
         return None
-    user = _text(payload.get("from_user_id"))
+    user = text_in(payload, "from_user_id")
     at = _number(payload.get("create_time_ms")) or (int(now.timestamp() * 1000) if now is not None else 0)
     if not user or payload.get("message_type") not in (None, 0, 1):
         return None
@@ -46,10 +47,10 @@ def parse_message(payload: Any, *, account: AccountId, now: datetime | None = No
     id = _id(payload, user)
     if id is None or sent_at is None:
         return None
-    items = list(_items(payload.get("item_list")))
+    items = items_in(payload, "item_list")
     quoted, quoted_files = _quoted(items)
     files = tuple(filter(None, map(_attachment, items)))
-    context = _text(payload.get("context_token"))
+    context = text_in(payload, "context_token")
     return InboundMessage(
         id=MessageId(id),
         event=EventId(id),
@@ -73,14 +74,8 @@ def _id(payload: Mapping[str, Any], user: str) -> str | None:
         return id
     if isinstance(id, int) and not isinstance(id, bool) and 0 < id < 1 << 64:
         return str(id)
-    client = _text(payload.get("client_id"))
+    client = text_in(payload, "client_id")
     return f"{user}/{client}" if client else None
-
-
-def _items(found: Any) -> Iterator[Mapping[str, Any]]:
-    for item in found if isinstance(found, list) else ():
-        if isinstance(item, Mapping):
-            yield item
 
 
 def _words(items: list[Mapping[str, Any]]) -> str:
@@ -91,9 +86,9 @@ def _words(items: list[Mapping[str, Any]]) -> str:
 def _said(item: Mapping[str, Any]) -> str:
     match item.get("type"):
         case 1:
-            return _text(_part(item, "text_item").get("text"))
+            return text_in(part_in(item, "text_item"), "text")
         case 3:
-            return _text(_part(item, "voice_item").get("text"))
+            return text_in(part_in(item, "voice_item"), "text")
         case _:
             return ""
 
@@ -101,13 +96,13 @@ def _said(item: Mapping[str, Any]) -> str:
 def _quoted(items: list[Mapping[str, Any]]) -> tuple[Quoted | None, tuple[Attachment, ...]]:
     """The message that this one answers. WeChat does not say who wrote it."""
     for item in items:
-        reference = _part(item, "ref_msg")
+        reference = part_in(item, "ref_msg")
         if not reference:
             continue
-        inner = _part(reference, "message_item")
+        inner = part_in(reference, "message_item")
         file = _attachment(inner)
         # the title is a summary
-        text = _said(inner) or _text(reference.get("title")) or (f"[{file.name}]" if file is not None else "")
+        text = _said(inner) or text_in(reference, "title") or (f"[{file.name}]" if file is not None else "")
         return (Quoted(author="", text=text) if text else None), ((file,) if file is not None else ())
     return None, ()
 
@@ -117,25 +112,16 @@ def _attachment(item: Mapping[str, Any]) -> Attachment | None:
     kind = item.get("type")
     if not isinstance(kind, int) or kind not in _UNNAMED or _said(item):
         return None
-    part = _part(item, {IMAGE: "image_item", VOICE: "voice_item", FILE: "file_item", VIDEO: "video_item"}[kind])
+    part = part_in(item, {IMAGE: "image_item", VOICE: "voice_item", FILE: "file_item", VIDEO: "video_item"}[kind])
     source = source_of(part)
     if source is None:
         return None
     name, media_type = _UNNAMED[kind]
     if kind == FILE:
-        name = _text(part.get("file_name")) or name
+        name = text_in(part, "file_name") or name
         media_type = mimetypes.guess_type(name)[0] or media_type
     size = _number(part.get("len")) if kind == FILE else 0
     return Attachment(name=name, media_type=media_type, size=size or None, source=json.dumps(source))
-
-
-def _part(holder: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = holder.get(name)
-    return part if isinstance(part, Mapping) else {}
-
-
-def _text(found: Any) -> str:
-    return found if isinstance(found, str) else ""
 
 
 def _number(found: Any) -> int:
