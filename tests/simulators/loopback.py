@@ -11,11 +11,11 @@ LARGEST_BODY = 32 * 1024 * 1024
 
 
 @asynccontextmanager
-async def serving(routes: Iterable[web.AbstractRouteDef]) -> AsyncIterator[str]:
-    """A server on a free port; its URL, without a slash at the end."""
+async def serving(routes: Iterable[web.AbstractRouteDef], *, cancelling: bool = False) -> AsyncIterator[str]:
+    """A server on a free port; its URL, without a slash at the end. `cancelling`: what is asked ends with the connection."""
     app = web.Application(client_max_size=LARGEST_BODY)
     app.add_routes(routes)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2, handler_cancellation=cancelling)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -20,6 +20,7 @@ from grpclib.server import Stream
 from wechaty_grpc.wechaty import puppet
 
 from tests.simulators import wechat_wire as wire
+from tests.simulators.faults import Lost
 from tests.simulators.wechat_cable import WechatCable, WechatLine
 from tests.simulators.wechat_send import WechatOutbox, thrown
 from tests.simulators.wechat_state import WechatBot, WechatMessage, WechatState
@@ -84,6 +85,8 @@ class WechatPuppet:
         """Another program holds the stream, or one that died and that the server still believes in."""
         self.missing: set[str] = set()
         """Ids of contacts, rooms and messages that the server cannot look up."""
+        self.lacks: set[str] = set()
+        """Methods that the server does not have; those of others than the Wechaty project may have few."""
         self.slow: dict[str, float] = {}
         """Method to the seconds that it takes."""
         self.calls: list[str] = []
@@ -173,6 +176,8 @@ class WechatPuppet:
         self, name: str, answer: Callable[[Any], Awaitable[Any]], asked: type, answered: type
     ) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
         async def handle(stream: Stream[Any, Any]) -> None:
+            if name in self.lacks:
+                raise GRPCError(Status.UNIMPLEMENTED, "Method not found")
             self._authorize(stream)
             request = await stream.recv_message()
             assert request is not None
@@ -188,7 +193,7 @@ class WechatPuppet:
                 self._forbid(name)
             try:
                 await stream.send_message(await answer(request))
-            except ConnectionAbortedError:
+            except Lost:
                 await stream.cancel()
 
         return handle

@@ -14,6 +14,7 @@ from grpclib.exceptions import GRPCError
 from wechaty_grpc.wechaty import puppet
 
 from tests.simulators import wechat_wire as wire
+from tests.simulators.faults import Lost
 from tests.simulators.wechat_state import TEXT_LIMIT, WechatBot, WechatMessage, WechatState
 
 
@@ -39,10 +40,10 @@ class WechatOutbox:
         self._tell = tell
 
     async def send(self, request: Any) -> str | None:
-        """The id, where it is told. Raises GRPCError, and ConnectionAbortedError where the call breaks off."""
+        """The id, where it is told. Raises GRPCError, and Lost."""
         fault = self.faults.pop(0) if self.faults else ""
         if fault == "broken":
-            raise ConnectionAbortedError
+            raise Lost
         wrong = self.bot.wrong_place(request.conversation_id)
         if wrong:
             self.state.complain(f"a send: {wrong}")
@@ -54,7 +55,7 @@ class WechatOutbox:
         if self.echoes:
             self._tell(message)
         if fault == "lost":
-            raise ConnectionAbortedError
+            raise Lost
         await asyncio.sleep(self.answers_after)
         return message.id if self.tells_ids else None
 

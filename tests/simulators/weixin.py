@@ -15,7 +15,7 @@ from adapters.weixin import SPEC, parse_message
 from core.adapter import AnyAdapterSpec
 from core.messages import AccountId, Attachment, InboundMessage
 from tests.contract.platform import Delivery, Feature, File, SimulatedPlatform, Visible
-from tests.simulators.weixin_send import Fault
+from tests.simulators.faults import Fault
 from tests.simulators.weixin_server import WeixinServer
 from tests.simulators.weixin_state import TEXT, VOICE, WeixinBot
 
@@ -133,10 +133,10 @@ class SimulatedWeixin(SimulatedPlatform):
     # What goes wrong
 
     def limit_rate(self, seconds: float, *, times: int = 1) -> None:
-        self.outbox.faults += [Fault("limit", seconds) for _ in range(times)]
+        self.outbox.faults += [Fault(("sendmessage",), "limit", seconds) for _ in range(times)]
 
     def break_send(self, *, after: bool, times: int = 1) -> None:
-        self.outbox.faults += [Fault("lost" if after else "broken") for _ in range(times)]
+        self.outbox.faults += [Fault(("sendmessage",), "lost" if after else "broken") for _ in range(times)]
 
     def grow_stale(self, name: str = "bot") -> None:
         """The account's token is no longer valid; the poll that is held is told so."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.simulators.faults import Lost
 from tests.simulators.weixin_cdn import Upload, WeixinCdn
 from tests.simulators.weixin_login import WeixinLogin
 from tests.simulators.weixin_send import Refused, WeixinOutbox
@@ -111,7 +112,7 @@ class WeixinApi:
             answer = await handler(bot, request, body)
         except Refused as refused:
             answer = {"ret": refused.ret, "errmsg": refused.reason}
-        except ConnectionAbortedError:
+        except Lost:
             self._abort(request)
         if self.bare and answer.get("ret") == 0:
             del answer["ret"]

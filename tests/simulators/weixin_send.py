@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.simulators.faults import Fault, Lost, befalls
 from tests.simulators.weixin_cdn import WeixinCdn
 from tests.simulators.weixin_state import (
     BOT,
@@ -35,15 +36,6 @@ class Refused(Exception):
 
 
 @dataclass
-class Fault:
-    """What happens to a send instead."""
-
-    kind: str
-    """`limit`, `lost` (its answer; it took effect), `broken` (before it took effect)."""
-    seconds: float = 0.0
-
-
-@dataclass
 class WeixinOutbox:
     """Set a limit to None to have none."""
 
@@ -61,20 +53,20 @@ class WeixinOutbox:
     _paused: float = 0.0
 
     async def send(self, bot: WeixinBot, message: Any) -> dict[str, Any]:
-        """The answer to a `sendmessage`. Raises Refused, and ConnectionAbortedError where the answer gets lost."""
+        """The answer to a `sendmessage`. Raises Refused, and Lost."""
         person = self._check(bot, message)
         if time.monotonic() < self._paused:
             self.state.complain("sendmessage: again within the pause that a refusal asked for")
-        fault = self.faults.pop(0) if self.faults else None
+        fault = befalls(self.faults, "sendmessage")
         if fault is not None and fault.kind == "limit":
             self._paused = time.monotonic() + fault.seconds
             raise self._refused(bot, "rate limited")
         if fault is not None and fault.kind == "broken":
-            raise ConnectionAbortedError
+            raise Lost
         self._count(bot, person)
         shown = self._show(bot, person, message)
         if fault is not None:
-            raise ConnectionAbortedError
+            raise Lost
         await asyncio.sleep(self.answers_after)
         return {"ret": 0, "message_id": int(shown.id)}
 

@@ -15,8 +15,8 @@ import aiohttp
 import pytest
 
 from tests.contract.world import until
+from tests.simulators.faults import Fault
 from tests.simulators.weixin_cdn import decrypt, encrypt
-from tests.simulators.weixin_send import Fault
 from tests.simulators.weixin_server import WeixinServer
 from tests.simulators.weixin_state import FILE, IMAGE, TEXT, WeixinBot
 
@@ -355,12 +355,12 @@ async def test_a_foreign_cursor_and_a_stale_token_are_complained_of(client: Clie
 
 async def test_a_send_whose_answer_gets_lost(client: Client) -> None:
     asked = client.person_writes("hello")
-    client.server.outbox.faults += [Fault("broken"), Fault("lost")]
+    client.server.outbox.faults += [Fault(("sendmessage",), "broken"), Fault(("sendmessage",), "lost")]
     for text in ("one", "two"):
         with pytest.raises(aiohttp.ClientError):
             await client.say(asked, text)
     assert client.shown() == ["two"]
-    client.server.outbox.faults.append(Fault("limit", 60.0))
+    client.server.outbox.faults.append(Fault(("sendmessage",), "limit", 60.0))
     assert (await client.say(asked, "three"))["ret"] == -2
     assert client.server.state.complaints == []
     await client.say(asked, "three")

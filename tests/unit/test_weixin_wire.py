@@ -29,8 +29,8 @@ from core.errors import (
 from core.messages import AccountId, InboundMessage
 from tests.contract.platform import File
 from tests.contract.world import holds, until
+from tests.simulators.faults import Fault
 from tests.simulators.weixin import SimulatedWeixin
-from tests.simulators.weixin_send import Fault
 
 
 @pytest.fixture
@@ -364,7 +364,7 @@ async def test_an_answer_is_plain_text_with_the_newest_token_of_the_person(
 async def test_a_failure_in_an_answer_with_status_200_is_a_failure(platform: SimulatedWeixin, bot: Running) -> None:
     async with bot.running():
         reply = await bot.asked()
-        platform.outbox.faults.append(Fault("limit", 0.0))
+        platform.outbox.faults.append(Fault(("sendmessage",), "limit"))
         with pytest.raises(RateLimited) as limited:
             await reply.send("hi", key=key(1))
         assert limited.value.retry_after == 2.0
@@ -464,7 +464,7 @@ async def test_an_answer_that_got_lost_leaves_a_doubt(
 ) -> None:
     async with bot.running():
         reply = await bot.asked()
-        platform.outbox.faults.append(Fault(kind))
+        platform.outbox.faults.append(Fault(("sendmessage",), kind))
         with pytest.raises(error):
             await reply.send("hi", key=key(1))
 
