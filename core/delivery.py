@@ -106,6 +106,10 @@ class Delivery:
         """Whether parts of this conversation wait in the journal for its person's next message."""
         return conversation in self._held
 
+    def held(self, account: AccountId) -> Sequence[ConversationKey]:
+        """The conversations of this account that `holds` is true of."""
+        return [conversation for conversation in self._held if conversation.account == account]
+
     def release(self, conversation: ConversationKey) -> None:
         """The person has written: what was held back may be tried again, before anything else."""
         self._held.discard(conversation)

@@ -279,10 +279,14 @@ class Dispatcher:
             if not self._commanded[conversation]:
                 del self._commanded[conversation]
         if reply is not None and not await self._delivery.deliver(reply, parts) and self._delivery.holds(conversation):
+            self._send_held(conversation)  # what was held back comes first, then this
+
+    def send_held(self, account: AccountId) -> None:
+        """The account is connected again, perhaps after a scan: what was held back is tried."""
+        for conversation in self._delivery.held(account):
             self._send_held(conversation)
 
     def _send_held(self, conversation: ConversationKey) -> None:
-        """The person wrote a command: what was held back comes first, then its reply."""
         worker = self._workers.get(conversation)
         if worker is None:
             self.take_up(conversation)

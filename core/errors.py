@@ -12,7 +12,7 @@ GatewayError
 │   ├── RateLimited              wait `retry_after` and try again, bounded; an edit is skipped instead
 │   ├── DeliveryUncertain        it may have arrived: settle by key, by looking it up, or by policy
 │   ├── DeliveryUnavailable      the platform cannot take it now: try again later
-│   ├── HeldBack                 keep it, and send it when the person writes again
+│   ├── HeldBack                 keep it until the person writes again, or the account is signed in anew
 │   └── TargetGone               the place to reply to no longer exists
 ├── FetchError                   the file is left out, and the person told why
 │   ├── FileTooLarge             ask for a smaller one
@@ -99,7 +99,8 @@ class DeliveryUnavailable(DeliveryError):
 
 
 class HeldBack(DeliveryError):
-    """The platform takes nothing more for this person until they write again. Surely not delivered."""
+    """The platform takes nothing more for this person until they write again, or the account is signed in anew. Surely
+    not delivered."""
 
 
 class TargetGone(DeliveryError):

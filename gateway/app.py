@@ -160,7 +160,11 @@ class App:
         if isinstance(adapter, HasFolder):
             adapter.use_folder(folder_of(name, self.config.storage.path))
         return Supervisor(
-            name, adapter, self._clock, Backfill(name, self.store, self._clock, furthest=partial(self._furthest, name))
+            name,
+            adapter,
+            self._clock,
+            Backfill(name, self.store, self._clock, furthest=partial(self._furthest, name)),
+            connected=lambda: self.dispatcher.send_held(name),
         )
 
     def _furthest(self, name: AccountId) -> timedelta | None:

@@ -2,7 +2,8 @@
 
 What ends an attempt decides what follows:
 
-ConnectionLost, DeliveryError, OSError   WAITING, then anew: after a random time that may double up to a minute
+ConnectionLost, DeliveryError, OSError   WAITING, then anew: after a random time that may double up to a minute, and is
+                                         never longer than the connection was there before
 silence                                  the same; silence is measured here, whatever the SDK believes
 AuthenticationError, ConfigError         FAILED for good: only a person can help
 anything else                            FAILED with the reason, and anew every few minutes: it may have been the network
@@ -11,6 +12,7 @@ anything else                            FAILED with the reason, and anew every 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -94,8 +96,16 @@ class Supervisor:
     There is never more than one attempt alive: one that cannot be ended is waited for, and that is told loudly.
     """
 
-    def __init__(self, account: AccountId, adapter: Adapter, clock: Clock, backfill: Backfill | None = None) -> None:
-        """Without `backfill` nothing is read back."""
+    def __init__(
+        self,
+        account: AccountId,
+        adapter: Adapter,
+        clock: Clock,
+        backfill: Backfill | None = None,
+        *,
+        connected: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Without `backfill` nothing is read back. `connected` is called each time the account has become that."""
         self.account = account
         self.adapter = adapter
         self.health = AccountHealth()
@@ -103,6 +113,7 @@ class Supervisor:
         """Set once the first attempt to connect has succeeded or failed."""
         self._clock = clock
         self._backfill = backfill
+        self._tell_connected = connected
         self._entered = asyncio.Event()
         self._connected_at: float | None = None
         self._listened_until = clock.now()
@@ -118,20 +129,21 @@ class Supervisor:
             while True:
                 self._connected_at = None
                 error = _cause(await self._attempt(inbox))
-                failures = 0 if self._was_healthy() else failures
+                lasted = self._lasted()
+                failures = 0 if lasted > HEALTHY_AFTER else failures
                 if isinstance(error, AuthenticationError | ConfigError):
                     self._become(AccountState.FAILED, str(error))
                     log.error("the account cannot sign in; it stays off", account=self.account, error=str(error))
                     return
-                await self._pause(error, failures)
+                await self._pause(error, failures, lasted)
                 failures += 1
         except asyncio.CancelledError:
             self._become(AccountState.STOPPED)
             raise
 
-    def _was_healthy(self) -> bool:
-        connected = self._connected_at
-        return connected is not None and self._clock.monotonic() - connected > HEALTHY_AFTER
+    def _lasted(self) -> float:
+        """Seconds that the last connection was there."""
+        return 0.0 if self._connected_at is None else self._clock.monotonic() - self._connected_at
 
     async def _remember(self) -> None:
         """Until when an earlier process listened; an account that never took a message in has missed nothing yet."""
@@ -256,9 +268,12 @@ class Supervisor:
 
     # States
 
-    async def _pause(self, error: BaseException, failures: int) -> None:
+    async def _pause(self, error: BaseException, failures: int, lasted: float) -> None:
+        """A link that breaks every few seconds is there for half of the time at least; one that breaks within the first
+        second counts as none."""
         if isinstance(error, ConnectionLost | DeliveryError | OSError):
-            pause = _LEAST_PAUSE + full_jitter(failures, first=FIRST_PAUSE, longest=LONGEST_PAUSE)
+            longest = min(lasted, LONGEST_PAUSE) if lasted > FIRST_PAUSE else LONGEST_PAUSE
+            pause = _LEAST_PAUSE + full_jitter(failures, first=FIRST_PAUSE, longest=longest)
             if isinstance(error, RateLimited):
                 pause += error.retry_after
             self._become(AccountState.WAITING, str(error) if isinstance(error, GatewayError) else type(error).__name__)
@@ -271,7 +286,8 @@ class Supervisor:
         await self._clock.sleep(pause)
 
     def _become(self, state: AccountState, reason: str = "") -> None:
-        if state is not self.health.state:
+        changed = state is not self.health.state
+        if changed:
             log.info("account", account=self.account, state=state.value)
             self.health.since = self._clock.now()
         if state is AccountState.CONNECTED and self._connected_at is None:
@@ -280,6 +296,8 @@ class Supervisor:
         self.health.reason = reason
         if state is not AccountState.STARTING:
             self.settled.set()
+        if changed and state is AccountState.CONNECTED:
+            self._tell_connected()
 
 
 class _Silence:

@@ -216,6 +216,24 @@ async def test_after_a_logout_a_new_code_is_waited_for(world: World, wechat: Sim
         await heard_again(world, wechat, gateway, "after")
 
 
+async def test_what_was_answered_during_a_scan_is_sent_after_it(world: World, wechat: SimulatedWechat) -> None:
+    robot = wechat.puppet()
+    world.model.pause()
+    async with world.gateway() as gateway:
+        asked = await wechat.person_writes("hello")
+        await until(lambda: world.model.requests)
+        robot.log_out()
+        robot.show_code("https://login.weixin.qq.com/l/again")
+        await until(lambda: gateway.health().reason == WAITING_FOR_SCAN)
+        world.model.resume()
+        await until(lambda: gateway.idle)
+        assert world.texts(asked) == []
+        robot.log_in()
+        await until(lambda: world.told(asked, "answer to: hello"))
+        await until(lambda: gateway.idle)
+        assert once("answer to: hello", world.texts(asked))
+
+
 # What comes
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from core.errors import DeliveryUncertain, HeldBack, RateLimited
 from core.markdown.parse import parse
 from core.markdown.visible import visible
+from core.messages import AccountId
 from tests.clock import HeldClock
 from tests.core.gateway import Gateway, until
 
@@ -74,6 +75,17 @@ async def test_attempts_are_counted_anew_with_each_message(gateway: Gateway) -> 
     assert await gateway.store.dead_letters() == []
     shown = await gateway.ask("last")
     assert shown == ["answer to 0", "answer to 1", "answer to 2", "answer to 3", "answer to last"]
+
+
+async def test_an_account_that_is_signed_in_anew_brings_what_was_held_back(gateway: Gateway) -> None:
+    kept = await kept_after_one_part(gateway)
+    gateway.dispatcher.send_held(AccountId("another"))
+    await gateway.idle()
+    assert len(gateway.pager.texts()) == 1
+    gateway.dispatcher.send_held(gateway.key().account)
+    await gateway.idle()
+    assert ink(gateway.pager.texts()) == visible(parse(LONG))
+    assert len(gateway.pager.texts()) == kept + 1
 
 
 async def test_a_command_brings_what_was_held_back_and_its_reply_after_it(gateway: Gateway) -> None:

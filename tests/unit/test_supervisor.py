@@ -226,6 +226,37 @@ async def test_after_a_healthy_time_the_pause_is_short_again(clock: HeldClock, m
             assert round(adapter.began[-1] - lost_at) == pause
 
 
+async def test_no_pause_is_longer_than_the_connection_was_there_before(
+    clock: HeldClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.backoff.random.uniform", lambda least, most: most)
+    adapter = Plain(clock, *[ConnectionLost("gone")] * 5)
+    async with supervised(adapter, clock) as (supervisor, _):
+        await pass_time(clock, 35)
+        for lifetime in (2.0, 5.0, 2.0):
+            assert state_of(supervisor) is AccountState.CONNECTED
+            await pass_time(clock, lifetime)
+            lost_at, attempts = clock.monotonic(), len(adapter.began)
+            lasted = lost_at - adapter.began[-1]
+            adapter.lose.set_exception(ConnectionLost("again"))
+            await turn()
+            while len(adapter.began) == attempts:
+                await pass_time(clock, 0.25)
+            assert lasted <= adapter.began[-1] - lost_at <= lasted + 0.5
+
+
+async def test_it_is_told_each_time_that_the_account_has_become_connected(clock: HeldClock) -> None:
+    adapter, told = Plain(clock, ConnectionLost("gone")), list[AccountState]()
+    supervisor = Supervisor(WORK, adapter, clock, connected=lambda: told.append(supervisor.health.state))
+    life = asyncio.create_task(supervisor.run(ignore))
+    await turn()
+    assert told == [AccountState.CONNECTED]
+    await pass_time(clock, 2)
+    assert told == [AccountState.CONNECTED] * 2
+    life.cancel()
+    await asyncio.wait({life})
+
+
 async def test_a_slow_sign_in_is_no_healthy_time(clock: HeldClock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.backoff.random.uniform", lambda least, most: most)
 
