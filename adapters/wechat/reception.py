@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 from wechaty_grpc.wechaty import puppet
 
+from adapters.wechat.order import Order, Turn
 from adapters.wechat.parse import parse_message
 from adapters.wechat.people import People
 from adapters.wechat.service import PuppetService, Refused
@@ -24,6 +27,8 @@ from core.errors import DeliveryError, StorageUnavailable
 from core.messages import AccountId, InboundMessage
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 _OLD = timedelta(seconds=60)
 """Messages from so long before the start are not answered: puppets tell of old ones again after a login."""
@@ -40,7 +45,7 @@ _MOST_WAITING = 10_000
 """Messages; when there are more, no event is read."""
 _MOST_DONE = 10_000
 _AT_ONCE = 32
-"""Messages that are handed on at the same time, each of another conversation."""
+"""Messages that are looked up and handed on at the same time."""
 
 _HOLD = 1.0
 """Seconds before a message that could not be stored is handed over again."""
@@ -57,8 +62,8 @@ class Reception:
         self._clock = clock
         self._listens_to_all = listens_to_all
         self._since = clock.now() - _OLD
-        self._unfinished: dict[str, float] = {}
-        """Ids in the order in which they were told of, and since when they are looked up."""
+        self._unfinished: dict[str, None] = {}
+        """Ids in the order in which they were told of."""
         self._done: OrderedDict[str, None] = OrderedDict()
         """Ids of which nothing more is wanted."""
         self._upcoming: deque[str] = deque()
@@ -67,7 +72,7 @@ class Reception:
     async def take(self, id: str) -> None:
         """An event told of a message. Returns late while there are too many."""
         if id and id not in self._unfinished and id not in self._done:
-            self._unfinished[id] = self._clock.monotonic()
+            self._unfinished[id] = None
             self._upcoming.append(id)
             self._news.set()
         while len(self._unfinished) >= _MOST_WAITING:
@@ -81,65 +86,45 @@ class Reception:
     async def run(self, service: PuppetService, inbox: Inbox) -> None:
         """Hand messages on, until cancelled. What it is broken off at comes first in the next run."""
         self._upcoming = deque(self._unfinished)
-        self._unfinished = dict.fromkeys(self._unfinished, self._clock.monotonic())
-        last: dict[str, asyncio.Task[None]] = {}
-        free = asyncio.Semaphore(_AT_ONCE)
-
+        order, free = Order(), asyncio.Semaphore(_AT_ONCE)
         async with asyncio.TaskGroup() as tasks:
             while True:
+                await free.acquire()
                 while not (self.me and self._upcoming):
                     self._news.clear()
                     await self._news.wait()
-                me, id = self.me, self._upcoming.popleft()
-                try:
-                    found = await self._looked_up(service, id)
-                except DeliveryError as error:
-                    tasks.create_task(self._try_again(id, error))
-                    continue
-                await free.acquire()
-                place = found["room_id"] or found["from_id"]
-                task = tasks.create_task(self._hand_on(service, inbox, me, found, after=last.get(place)))
-                last[place] = task
+                receiving = self._receive(service, inbox, self.me, self._upcoming.popleft(), order.next())
+                tasks.create_task(receiving).add_done_callback(lambda _: free.release())
 
-                def over(task: asyncio.Task[None], place: str = place) -> None:
-                    free.release()
-                    if last.get(place) is task:
-                        del last[place]
-
-                task.add_done_callback(over)
-
-    async def _hand_on(
-        self,
-        service: PuppetService,
-        inbox: Inbox,
-        me: str,
-        found: dict[str, Any],
-        *,
-        after: asyncio.Task[None] | None,
-    ) -> None:
-        message = await self._message(service, me, found)
-        if after is not None:
-            await asyncio.wait({after})
-        if message is not None:
-            await self._commit(message, inbox)
-        self._finish(found["id"])
-
-    def _finish(self, id: str) -> None:
+    async def _receive(self, service: PuppetService, inbox: Inbox, me: str, id: str, turn: Turn) -> None:
+        found = await self._insist(id, turn, partial(self._looked_up, service, id))
+        if found is not None:
+            async with turn.within(found["room_id"] or found["from_id"]) as earlier_ones:
+                message = await self._insist(id, turn, partial(self._message, service, me, found))
+                await earlier_ones()
+                if message is not None:
+                    await self._commit(message, inbox)
         del self._unfinished[id]
         self._done[id] = None
         if len(self._done) > _MOST_DONE:
             self._done.popitem(last=False)
 
-    async def _try_again(self, id: str, error: DeliveryError) -> None:
-        """Later, and behind those that came meanwhile; or never."""
-        patience = _BELIEVES_AFTER if isinstance(error, Refused) else _GIVES_UP_AFTER
-        if self._clock.monotonic() - self._unfinished[id] > patience:
-            log.error("a message is lost: the server does not tell it", account=self._account, id=id, reason=str(error))
-            self._finish(id)
-            return
-        await self._clock.sleep(_AGAIN)
-        self._upcoming.append(id)
-        self._news.set()
+    async def _insist(self, id: str, turn: Turn, ask: Callable[[], Awaitable[T]]) -> T | None:
+        """Ask again and again, without holding up others any more. None where that is given up."""
+        since = self._clock.monotonic()
+        while True:
+            try:
+                return await ask()
+            except DeliveryError as error:
+                reason = error
+            await turn.let_pass()
+            patience = _BELIEVES_AFTER if isinstance(reason, Refused) else _GIVES_UP_AFTER
+            if self._clock.monotonic() - since > patience:
+                log.error(
+                    "a message is lost: the server does not tell it", account=self._account, id=id, reason=str(reason)
+                )
+                return None
+            await self._clock.sleep(_AGAIN)
 
     async def _looked_up(self, service: PuppetService, id: str) -> dict[str, Any]:
         """The fields of a message. Raises DeliveryError."""
@@ -157,11 +142,12 @@ class Reception:
         }
 
     async def _message(self, service: PuppetService, me: str, found: dict[str, Any]) -> InboundMessage | None:
-        """Look up who wrote it, as far as that is needed to answer it."""
+        """Look up who wrote it, as far as that is needed to answer it. Raises DeliveryError where it cannot be told
+        whether the bot is mentioned."""
         payload: dict[str, Any] = {"message": found, "self": {"id": me}}
         now, room, user = self._clock.now(), found["room_id"], found["from_id"]
         if room and "@" in found["text"]:
-            payload["self"] = await self._self(service, me, room)
+            payload["self"] = {"id": me, **await self.people.names(service, room, me)}
         message = parse_message(payload, account=self._account, now=now)
         if message is None or message.sent_at < self._since:
             return None
@@ -170,11 +156,6 @@ class Reception:
         payload["contact"] = await self.people.contact(service, user)
         payload["member"] = await self.people.member(service, room, user) if room else None
         return parse_message(payload, account=self._account, now=now)
-
-    async def _self(self, service: PuppetService, me: str, room: str) -> dict[str, Any]:
-        """The bot, with the names that it goes by."""
-        contact, member = await self.people.contact(service, me), await self.people.member(service, room, me)
-        return {**(contact or {}), **(member or {}), "id": me}
 
     async def _commit(self, message: InboundMessage, inbox: Inbox) -> None:
         while True:

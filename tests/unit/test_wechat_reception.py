@@ -47,6 +47,36 @@ async def test_a_conversation_keeps_its_order_while_others_overtake_it(wechat: S
         assert bot.texts == ["bob", "ann 0", "ann 1", "ann 2"]
 
 
+async def test_messages_are_looked_up_side_by_side_and_keep_their_order(wechat: SimulatedWechat, bot: Running) -> None:
+    async with bot.running():
+        await until(bot.adapter.last_heard)
+        bot.robot.slow["MessagePayload"] = 0.5
+        await wechat.person_writes("slow")
+        await until(lambda: "MessagePayload" in bot.robot.calls)
+        bot.robot.slow.clear()
+        for number in range(3):
+            await wechat.person_writes(f"quick {number}")
+        await until(lambda: bot.robot.calls.count("MessagePayload") == 4)
+        assert bot.texts == []
+        await until(lambda: bot.texts == ["slow", "quick 0", "quick 1", "quick 2"])
+
+
+async def test_a_message_that_the_server_does_not_tell_holds_others_up_once(
+    wechat: SimulatedWechat, bot: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.wechat.reception._LOOK_UP", 0.2)
+    monkeypatch.setattr("adapters.wechat.reception._AGAIN", 0.5)
+    async with bot.running():
+        await until(bot.adapter.last_heard)
+        bot.robot.slow["MessagePayload"] = 60.0
+        await wechat.person_writes("late")
+        await until(lambda: "MessagePayload" in bot.robot.calls)
+        bot.robot.slow.clear()
+        await wechat.person_writes("bob", user="bob")
+        await until(lambda: bot.texts == ["bob"])
+        await until(lambda: bot.texts == ["bob", "late"])
+
+
 async def test_a_message_that_is_told_of_again_is_looked_up_once(wechat: SimulatedWechat, bot: Running) -> None:
     async with bot.running():
         await until(bot.adapter.last_heard)
@@ -121,6 +151,23 @@ async def test_people_are_asked_about_once_and_again_when_they_change(wechat: Si
         await people.contact(asking, ann.id)
         await people.member(asking, room.id, ann.id)
         assert len(calls) == 5
+
+
+@pytest.mark.parametrize("slow", ["ContactPayload", "RoomMemberPayload"])
+async def test_no_mention_is_missed_because_the_server_does_not_tell_the_bots_name_in_time(
+    wechat: SimulatedWechat, bot: Running, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    monkeypatch.setattr("adapters.wechat.people._LOOK", 0.1)
+    monkeypatch.setattr("adapters.wechat.reception._AGAIN", 0.1)
+    name = wechat.state.bot("bot").shown_name
+    async with bot.running():
+        await until(bot.adapter.last_heard)
+        bot.robot.slow[slow] = 60.0
+        await wechat.person_writes(f"@{name} hello", direct=False, mention=False)
+        await until(lambda: bot.robot.calls.count(slow) == 2)
+        assert bot.texts == []
+        bot.robot.slow.clear()
+        await until(lambda: bot.texts == ["hello"])
 
 
 async def test_a_look_up_that_takes_too_long_costs_only_the_name(
