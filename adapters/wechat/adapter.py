@@ -20,6 +20,7 @@ from adapters.wechat.outgoing import Outgoing
 from adapters.wechat.reception import Reception
 from adapters.wechat.reply import WechatReply
 from adapters.wechat.service import PuppetService, Refused, StreamTaken, TokenRefused
+from adapters.wechat.wire import MessagePayload
 from core.adapter import (
     Adapter,
     AdapterSpec,
@@ -100,16 +101,22 @@ class WechatAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan):
         return self
 
     async def _check(self, service: PuppetService) -> None:
-        """Whether it is a puppet service, and ours."""
+        """Whether it is a puppet service, and ours. Servers that are not the Wechaty project's own may have no `Version`;
+        that they can look messages up is certain."""
         try:
-            await service.call("Version", puppet.VersionRequest(), puppet.VersionResponse)
-        except Refused as refused:
-            log.info("the puppet service does not tell its version", account=self._account, reason=str(refused))
+            try:
+                await service.call("Version", puppet.VersionRequest(), puppet.VersionResponse)
+            except Refused:
+                with suppress(Refused):
+                    await service.call("MessagePayload", puppet.MessagePayloadRequest(), MessagePayload)
         except TokenRefused as refused:
-            raise AuthenticationError(f"accounts.{self._account}.token: {refused}") from None
+            raise self._unaccepted(refused) from None
         except DeliveryError as error:
             said = "speaks TLS" if self._config.tls else "does not speak TLS"
             raise ConnectionLost(f"{error}; is it at {self._config.endpoint}, and is it true that it {said}?") from None
+
+    def _unaccepted(self, refused: TokenRefused) -> AuthenticationError:
+        return AuthenticationError(f"token: {refused}")
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -148,6 +155,8 @@ class WechatAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan):
                 with suppress(DeliveryError):
                     await self._ding(service)
                 await self._clock.sleep(_TAKEN_PAUSE)
+            except TokenRefused as refused:
+                raise self._unaccepted(refused) from None
             else:
                 raise ConnectionLost("the puppet service ended the event stream")
 

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import Any
 
+from grpclib.const import Status
 from wechaty_grpc.wechaty import puppet
 
 from adapters.wechat.address import Address
@@ -127,7 +128,7 @@ class Outgoing:
 
 def _explained(refused: Refused) -> DeliveryError:
     """What a puppet threw comes as UNKNOWN with its words, which differ from puppet to puppet."""
-    if _NOT_LOGGED_IN.search(refused.detail):
+    if refused.status is Status.RESOURCE_EXHAUSTED or _NOT_LOGGED_IN.search(refused.detail):
         return DeliveryUnavailable(str(refused))
     if _PASSES.search(refused.detail):
         return DeliveryUncertain(str(refused))

@@ -92,10 +92,11 @@ async def test_a_fault_costs_no_message_that_the_server_had_told_of(
     monkeypatch.setattr("adapters.wechat.adapter._QUIET", 0.5)
     monkeypatch.setattr("adapters.wechat.adapter._DING", 0.5)
     monkeypatch.setattr("adapters.wechat.reception._LOOK_UP", 0.5)
+    monkeypatch.setattr("adapters.wechat.reception._AT_ONCE", 2)
     loop = asyncio.get_running_loop()
     async with bot.supervised() as supervisor:
         await until(lambda: supervisor.health.state is AccountState.CONNECTED)
-        bot.robot.slow["MessagePayload"] = 0.02
+        bot.robot.slow["MessagePayload"] = 0.05
         for number in range(30):
             await wechat.person_writes(f"before {number}")
         await until(lambda: len(bot.messages) >= 3)  # and the others are told of, and not looked up yet
@@ -193,6 +194,29 @@ async def test_a_wrong_token_is_an_error_that_does_not_repeat_it(wechat: Simulat
         async with bot.adapter:
             pass
     assert "a-secret" not in str(caught.value) + json.dumps([str(entry) for entry in logs])
+
+
+async def test_a_wrong_token_is_seen_where_the_server_tells_no_version(wechat: SimulatedWechat) -> None:
+    bot = Running(wechat, token="another")
+    wechat.puppet().lacks.add("Version")
+    with pytest.raises(AuthenticationError):
+        async with bot.adapter:
+            pass
+
+
+async def test_a_token_that_is_withdrawn_ends_the_attempts(bot: Running) -> None:
+    async with bot.running() as run:
+        await until(bot.adapter.last_heard)
+        bot.robot.token = "another"
+        bot.robot.end_stream()
+        await asyncio.wait({run})
+    assert isinstance(ended(run), ConnectionLost)
+    bot.robot.token = bot.adapter._config.token.get_secret_value()
+    async with bot.adapter:
+        bot.robot.token = "another"
+        with pytest.raises(ExceptionGroup) as caught:
+            await bot.adapter.run(bot.take)
+    assert caught.group_contains(AuthenticationError)
 
 
 async def test_a_server_that_speaks_no_tls_or_is_not_there_is_an_error_that_says_so(wechat: SimulatedWechat) -> None:

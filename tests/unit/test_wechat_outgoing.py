@@ -149,6 +149,11 @@ def test_what_a_puppet_throws_is_told_apart(thrown: str, kind: type[DeliveryErro
     assert not thrown or thrown not in str(explained)
 
 
+def test_a_server_that_has_enough_for_now_is_asked_again_later() -> None:
+    busy = Refused("MessageSendText: the puppet service answered RESOURCE_EXHAUSTED", Status.RESOURCE_EXHAUSTED, "slow")
+    assert type(_explained(busy)) is DeliveryUnavailable
+
+
 async def test_a_send_of_which_the_answer_is_lost_is_in_doubt(wechat: SimulatedWechat, bot: Running) -> None:
     async with bot.running():
         reply = await bot.asked()
