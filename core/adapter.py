@@ -151,7 +151,12 @@ class CanType(ABC):
 
     @abstractmethod
     async def typing(self) -> None:
-        """Show the sign once; it fades by itself. A failure here never costs the reply."""
+        """Show the sign once; asked for again every few seconds. A failure here never costs the reply."""
+
+    async def typing_over(self) -> None:
+        """Nothing more is being written, whether there is an answer or not. Take the sign away where the platform wants
+        to be told; where it fades by itself there is nothing to do."""
+        return
 
 
 class CanFind(ABC):

@@ -7,7 +7,7 @@ show is shown then.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from enum import Enum
@@ -40,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 _TYPING_EVERY = 5.0
 """Seconds; the signs of the platforms fade after 5 to 10."""
+_TYPING_OVER = 2.0
+"""Seconds for taking a sign away; nothing but the next turn waits for that."""
 
 _CALL_TIMEOUT = 30.0
 """Seconds for one call to the platform."""
@@ -78,10 +80,10 @@ class Preview:
     ) -> None:
         if kind is not None and issubclass(kind, Exception):
             await self.settle()  # the turn will run again: it has to know what is shown
-        tasks = [task for task in (self._typing, self._show) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._stop_typing()
+        if self._show is not None:
+            self._show.cancel()
+        await asyncio.gather(*filter(None, (self._typing, self._show)), return_exceptions=True)
 
     def add(self, piece: str) -> None:
         """The next piece of the answer. Never waits: what the platform cannot take yet is shown later."""
@@ -96,19 +98,16 @@ class Preview:
         return parts
 
     async def _keep_typing(self, reply: CanType) -> None:
-        for _ in range(120):
-            try:
-                async with asyncio.timeout(_CALL_TIMEOUT):
-                    await reply.typing()
-            except (DeliveryError, TimeoutError) as error:
-                log.debug("no typing sign", error=str(error))
-            except Exception:
-                log.exception("the typing sign failed")
-                return
-            await self._clock.sleep(_TYPING_EVERY)
+        try:
+            for _ in range(120):
+                if not await _signed(reply.typing(), _CALL_TIMEOUT):
+                    return
+                await self._clock.sleep(_TYPING_EVERY)
+        finally:
+            await _signed(reply.typing_over(), _TYPING_OVER)
 
     def _stop_typing(self) -> None:
-        if self._typing is not None:
+        if self._typing is not None and not self._typing.cancelling():  # it may be taking the sign away
             self._typing.cancel()
 
     async def _remember(self, message: MessageId) -> bool:
@@ -332,3 +331,16 @@ class EditPreview(Preview):
             raise DeliveryUncertain("the platform gave no id for a message that was to be edited")
         self._in_doubt = False
         await self._remember(self._message)
+
+
+async def _signed(call: Awaitable[None], seconds: float) -> bool:
+    """Show a typing sign, or take it away. False where that is a mistake of ours; nothing ever depends on it."""
+    try:
+        async with asyncio.timeout(seconds):
+            await call
+    except (DeliveryError, TimeoutError) as error:
+        log.debug("no typing sign", error=str(error))
+    except Exception:
+        log.exception("the typing sign failed")
+        return False
+    return True

@@ -338,18 +338,38 @@ async def test_typing_is_shown_and_renewed_until_there_is_text(path: Path, clock
         assert gateway.pager.texts() == ["one two"]
 
 
+class Signs(Types):
+    """A typing sign that stays up until it is taken away."""
+
+    async def typing_over(self) -> None:
+        await self.pager.act("typing over", lambda: None)
+
+
+async def test_a_typing_sign_is_taken_away_once_when_nothing_more_is_written(path: Path, clock: HeldClock) -> None:
+    async with Gateway(path, clock, Pager(Signs)) as gateway:
+        gateway.model.will(end := asyncio.Event(), "one")
+        await gateway.hear("1")
+        await until(lambda: "typing" in gateway.pager.calls)
+        end.set()
+        await gateway.idle()
+        assert gateway.pager.texts() == ["one"]
+        assert gateway.pager.calls.count("typing over") == 1
+        assert gateway.pager.calls.index("typing over") > gateway.pager.calls.index("typing")
+
+
 @pytest.mark.parametrize(
     "error", [DeliveryError(REASON), RateLimited(REASON, retry_after=9), RuntimeError("a mistake")]
 )
 async def test_typing_that_fails_never_costs_the_reply(path: Path, clock: HeldClock, error: Exception) -> None:
-    async with Gateway(path, clock, Pager(Types)) as gateway:
+    async with Gateway(path, clock, Pager(Signs)) as gateway:
         gateway.pager.fail("typing", error)
+        gateway.pager.fail("typing over", error)
         assert await gateway.ask("1") == ["answer to 1"]
 
 
 async def test_typing_that_hangs_never_delays_the_reply(path: Path, clock: HeldClock) -> None:
-    async with Gateway(path, clock, Pager(Types)) as gateway:
-        gateway.pager.gates["typing"] = asyncio.Event()
+    async with Gateway(path, clock, Pager(Signs)) as gateway:
+        gateway.pager.gates["typing"] = gateway.pager.gates["typing over"] = asyncio.Event()
         assert await gateway.ask("1") == ["answer to 1"]
 
 

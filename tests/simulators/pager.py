@@ -34,7 +34,7 @@ from core.messages import MessageId, ReplyAddress
 
 T = TypeVar("T")
 
-Call = Literal["send", "edit", "find", "typing", "open", "append", "close", "fail", "attach"]
+Call = Literal["send", "edit", "find", "typing", "typing over", "open", "append", "close", "fail", "attach"]
 
 
 @dataclass(slots=True)
