@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from core.adapter import Adapter, Diagnoses, HasFolder, Hosted
+from core.adapter import Adapter, AwaitsScan, Diagnoses, HasFolder, Hosted
 from core.chatgpt import ChatGPTClient
 from core.clock import SystemClock
 from core.errors import ChatError, GatewayError
@@ -85,14 +85,14 @@ async def _check_account(name: str, adapter: Adapter, tell: Callable[[str], obje
         return []  # a face of the gateway itself: there is nowhere to sign in
     try:
         async with asyncio.timeout(_SIGN_IN), adapter:
-            tell(f"account {name}: signed in")
-            if isinstance(adapter, Diagnoses):
-                return [f"accounts.{name}: {finding}" for finding in await adapter.diagnose()]
+            findings = await adapter.diagnose() if isinstance(adapter, Diagnoses) else ()
+            if not (findings and isinstance(adapter, AwaitsScan)):  # entering those signs nobody in
+                tell(f"account {name}: signed in")
+            return [f"accounts.{name}: {finding}" for finding in findings]
     except GatewayError as error:
         return [f"accounts.{name}: {error}"]
     except TimeoutError:
         return [f"accounts.{name}: no answer within {_SIGN_IN:.0f} s; check the network and api_url"]
-    return []
 
 
 def _in_use(host: str, port: int) -> bool:
