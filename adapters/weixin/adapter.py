@@ -18,7 +18,7 @@ from adapters.weixin.address import Address
 from adapters.weixin.api import IlinkApi, Refused, SignInExpired
 from adapters.weixin.config import Config
 from adapters.weixin.keeper import Credentials, Keeper
-from adapters.weixin.login import Login
+from adapters.weixin.login import Login, new_code
 from adapters.weixin.media import HOSTS, fetch
 from adapters.weixin.outgoing import Outgoing
 from adapters.weixin.parse import parse_message
@@ -39,7 +39,14 @@ from core.adapter import (
     TakesDigits,
 )
 from core.clock import Clock, SystemClock
-from core.errors import ConnectionLost, DeliveryError, FileUnavailable, StorageUnavailable
+from core.errors import (
+    ConnectionLost,
+    DeliveryError,
+    DeliveryUnavailable,
+    DeliveryUncertain,
+    FileUnavailable,
+    StorageUnavailable,
+)
 from core.fetching import Files
 from core.messages import AccountId, Attachment, InboundMessage, ReplyAddress
 from core.proxy import proxy_for
@@ -48,13 +55,16 @@ log = structlog.get_logger(__name__)
 
 _HELD = 35.0
 """Seconds for which the platform holds a poll, unless it tells otherwise."""
-_LONGEST_HELD = 120.0
+_LONGEST_HELD = 60.0
 _SLACK = 10.0
 """Seconds beyond that until a poll counts as lost."""
 
 _QUICK = 1.0
 _IDLE = 0.5
-"""A poll that comes back empty within `_QUICK` seconds was not held; the next one waits `_IDLE` seconds."""
+"""A poll that brings nothing new within `_QUICK` seconds was not held; the next one waits `_IDLE` seconds."""
+
+_COURTESY = 5.0
+"""Seconds for telling the platform that the bot comes online; nothing is received before."""
 
 _HOLD = 1.0
 """Seconds before a message that could not be stored is handed over again; nothing else is read meanwhile."""
@@ -70,7 +80,7 @@ class WeixinAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan, TakesDi
     """One bot. What the platform takes for each person is remembered from one connection to the next."""
 
     def __init__(self, account: AccountId, config: Config, clock: Clock | None = None) -> None:
-        self.deaf_after = timedelta(seconds=100)  # polls are held for 35 s
+        self.deaf_after = timedelta(seconds=100)  # polls are held for 35 s, and for `_LONGEST_HELD` at most
         self._account = account
         self._config = config
         self._clock = clock or SystemClock()
@@ -161,28 +171,54 @@ class WeixinAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan, TakesDi
             self._login.enter_digits(digits)
 
     async def diagnose(self) -> Sequence[str]:
+        """Whether the platform accepts the token; without one, whether it has a code that could be scanned."""
         credentials = self._kept.credentials()
-        if credentials is None:
-            return ["nobody has scanned the code yet; start the gateway and scan what it shows"]
-        if credentials.stale:
+        try:
+            if credentials is None:
+                await new_code(self._api, None)
+                return ["nobody has scanned the code yet; start the gateway and scan what it shows"]
+            if not credentials.stale and await self._accepted(credentials):
+                return []
             return ["the sign-in has expired; start the gateway and scan the code that it shows"]
-        return []
+        except DeliveryError as error:
+            raise ConnectionLost(f"{error}; check the network, proxy and api_url") from None
+
+    async def _accepted(self, credentials: Credentials) -> bool:
+        self._api.sign_in(credentials.token, credentials.url)
+        try:
+            await self._api.call("getconfig", {"ilink_user_id": credentials.owner})
+        except SignInExpired:
+            return False
+        except Refused as refused:
+            log.debug("asked for the token alone", account=self._account, reason=str(refused))
+        return True
 
     # Receiving
 
     async def _announce(self) -> None:
-        """The bot is online. Platforms of an earlier version do not know this call."""
+        """The bot is online. Platforms of an earlier version do not know this call, and nothing depends on it."""
         try:
-            await self._api.call("msg/notifystart", {})
-        except Refused as refused:
-            log.info("the platform was not told that the bot is online", account=self._account, reason=str(refused))
+            async with asyncio.timeout(_COURTESY):
+                await self._api.call("msg/notifystart", {})
+        except (DeliveryError, TimeoutError) as error:
+            reason = str(error) or "no answer in time"
+            log.info("the platform was not told that the bot is online", account=self._account, reason=reason)
+            if isinstance(error, DeliveryUnavailable | TimeoutError):
+                return
         self._hear()
 
     async def _receive(self, inbox: Inbox) -> None:
         cursor, held = self._kept.cursor(), _HELD
         while True:
             began = self._clock.monotonic()
-            answer = await self._api.call("getupdates", {"get_updates_buf": cursor}, seconds=held + _SLACK)
+            try:
+                answer = await self._api.call("getupdates", {"get_updates_buf": cursor}, seconds=held + _SLACK)
+            except DeliveryUncertain as error:
+                if self._clock.monotonic() - began < _QUICK:
+                    raise
+                # it was held: time limits, of proxies too, end some polls, and the next one brings what this one had
+                log.debug("a poll was broken off", account=self._account, reason=str(error))
+                continue
             self._hear()
             self._still_bound = True
             held = _held(answer.get("longpolling_timeout_ms"), held)
@@ -197,7 +233,9 @@ class WeixinAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan, TakesDi
             if isinstance(fresh, str) and fresh not in ("", cursor):
                 cursor = fresh
                 self._kept.keep_cursor(cursor)
-            if not messages and self._clock.monotonic() - began < _QUICK:
+                if messages:
+                    continue
+            if self._clock.monotonic() - began < _QUICK:
                 await self._clock.sleep(_IDLE)
 
     async def _commit(self, message: InboundMessage, inbox: Inbox) -> None:

@@ -12,10 +12,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
+import structlog
 from yarl import URL
 
 from core.errors import DeliveryError, DeliveryUnavailable, DeliveryUncertain
 from core.proxy import proxy_for
+
+log = structlog.get_logger(__name__)
 
 STALE = -14
 THROTTLED = -2
@@ -112,20 +115,22 @@ class IlinkApi:
         _, text = await self._send(method, url, headers, seconds, **content)
         endpoint = url.rpartition("/ilink/bot/")[2].partition("?")[0]
         try:
-            answer = json.loads(text)
+            answer = json.loads(text or b"{}")  # the answer to a send has no field that must be there
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
             raise DeliveryUncertain(f"{endpoint}: the answer is no JSON object")
-        code = next((answer[name] for name in ("ret", "errcode") if answer.get(name) not in (None, 0, "0")), 0)
-        if str(code) == str(STALE):
-            raise SignInExpired("the sign-in has expired")
-        if code:
+        codes = [_number(answer[name]) for name in ("ret", "errcode") if answer.get(name) not in (None, 0, "0")]
+        if codes:
+            # one may be general, and the other say what it is
+            code = next((code for code in codes if code in (STALE, THROTTLED)), codes[0])
             reason = answer.get("errmsg")
-            raise Refused(
-                f"{endpoint}: ret {code!r}{f', {reason[:100]}' if isinstance(reason, str) and reason else ''}",
-                _number(code),
-            )
+            if isinstance(reason, str) and reason:
+                reason = reason.replace(self._token, "…") if self._token else reason
+                log.info("iLink refuses", endpoint=endpoint, ret=code, reason=reason[:100])
+            if code == STALE:
+                raise SignInExpired("the sign-in has expired")
+            raise Refused(f"{endpoint}: ret {code}", code)
         return answer
 
     async def _send(
@@ -150,7 +155,7 @@ class IlinkApi:
             raise SignInExpired("the sign-in is not accepted any more (HTTP 401)")
         if response.status >= 500:
             raise DeliveryUncertain(f"{place}: HTTP {response.status}")
-        if response.status != 200:
+        if not 200 <= response.status < 300:
             raise Refused(f"{place}: HTTP {response.status}", response.status)
         return response.headers, text
 

@@ -15,7 +15,7 @@ from adapters.weixin.api import IlinkApi, Refused
 from adapters.weixin.keeper import Credentials
 from core.adapter import LoginCode, LoginStep
 from core.clock import Clock
-from core.errors import ConnectionLost, DeliveryError
+from core.errors import ConnectionLost, DeliveryError, DeliveryUnavailable
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ _AGAIN = 1.0
 """Seconds before the same question again, where there was no answer."""
 
 _FAILURES = 3
-"""Questions in a row without an answer after which the connection counts as lost."""
+"""Questions in a row that could not be asked after which the connection counts as lost."""
 
 
 class _Spent(Exception):
@@ -73,13 +73,8 @@ class Login:
         """
         try:
             while True:
-                code = await self._api.call(
-                    f"get_bot_qrcode?bot_type={_BOT_TYPE}", {"local_token_list": [known.token] if known else []}
-                )
+                id, content = await new_code(self._api, known)
                 self._heard()
-                id, content = code.get("qrcode"), code.get("qrcode_img_content")
-                if not isinstance(id, str) or not isinstance(content, str) or not id or not content:
-                    raise ConnectionLost("the platform gave no code to scan; check api_url")
                 try:
                     return await self._watch(id, content, known)
                 except _Spent as spent:
@@ -98,9 +93,9 @@ class Login:
                 answer = await self._api.ask(url, "get_qrcode_status", query, seconds=_POLL)
             except Refused as refused:
                 raise _Spent(str(refused), _LONG_PAUSE) from None
-            except DeliveryError:
-                # a time limit, a proxy's too, says nothing about the code; somebody may be about to scan it
-                failures += 1
+            except DeliveryError as error:
+                # without an answer nothing is known of the code; somebody may be about to scan it
+                failures = failures + 1 if isinstance(error, DeliveryUnavailable) else 0
                 if failures == _FAILURES:
                     raise
                 await self._clock.sleep(_AGAIN)
@@ -152,6 +147,19 @@ class Login:
             await asyncio.wait({entered, over})
         if not self._entered.is_set():
             raise _Spent("nobody entered the digits in time")
+
+
+async def new_code(api: IlinkApi, known: Credentials | None) -> tuple[str, str]:
+    """A code's id, and what is to be scanned. Raises ConnectionLost or DeliveryError."""
+    tokens = [known.token] if known else []
+    try:
+        answer = await api.call(f"get_bot_qrcode?bot_type={_BOT_TYPE}", {"local_token_list": tokens})
+    except Refused as refused:
+        raise ConnectionLost(f"the platform gave no code to scan ({refused}); check api_url") from None
+    id, content = answer.get("qrcode"), answer.get("qrcode_img_content")
+    if not isinstance(id, str) or not isinstance(content, str) or not id or not content:
+        raise ConnectionLost("the platform gave no code to scan; check api_url")
+    return id, content
 
 
 def _bound_already(known: Credentials | None) -> Credentials:

@@ -22,12 +22,13 @@ _GAP = 1.5
 
 _LONGEST_TURN = 10.0
 """Seconds that a message waits for its turn here; the core gives a call 30."""
+_TURNS = 10_000
 
 _TICKETS = 1_000
 _TICKET_LIFETIME = 12 * 3600.0
 """Seconds; the vendor's client keeps one for up to 24 hours."""
 
-_TYPING = 1
+_TYPING, _TYPING_OVER = 1, 2
 
 
 class Outgoing:
@@ -40,6 +41,8 @@ class Outgoing:
         self._cdn_url = cdn_url
         self._gap = _GAP * pace
         self._next = 0.0
+        self._turns: OrderedDict[IdempotencyKey, float] = OrderedDict()
+        """Of messages that were asked to come back."""
         self._tickets: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._under_way = 0
         self._settled = asyncio.Event()
@@ -58,7 +61,7 @@ class Outgoing:
     async def send(self, address: Address, item: Mapping[str, Any], key: IdempotencyKey) -> MessageId | None:
         """One message of one item. Raises DeliveryError."""
         self._check(address)
-        await self._turn()
+        await self._turn(key)
         message = {
             "from_user_id": "",
             "to_user_id": address.user,
@@ -102,12 +105,22 @@ class Outgoing:
             if len(self._tickets) > _TICKETS:
                 self._tickets.popitem(last=False)
         if ticket:
-            try:
-                body = {"ilink_user_id": address.user, "typing_ticket": ticket, "status": _TYPING}
-                await self._api.call("sendtyping", body)
-            except Refused:
-                self._tickets.pop(address.user, None)
-                raise
+            await self._sign(address, ticket, _TYPING)
+
+    async def typing_over(self, address: Address) -> None:
+        """Take the sign away: it stays up where nobody says so
+        (https://github.com/NousResearch/hermes-agent/issues/38085)."""
+        ticket, _ = self._tickets.get(address.user, ("", 0.0))
+        if ticket and self.ready:
+            await self._sign(address, ticket, _TYPING_OVER)
+
+    async def _sign(self, address: Address, ticket: str, status: int) -> None:
+        try:
+            body = {"ilink_user_id": address.user, "typing_ticket": ticket, "status": status}
+            await self._api.call("sendtyping", body)
+        except Refused:
+            self._tickets.pop(address.user, None)
+            raise
 
     def _check(self, address: Address) -> str:
         """The token of the conversation. Raises where nothing can be sent now."""
@@ -117,13 +130,21 @@ class Outgoing:
             raise DeliveryUnavailable("the account is not connected")
         return self._people.context(address)
 
-    async def _turn(self) -> None:
-        """Wait for our turn; many who write at once are asked to come back instead of being kept here."""
+    async def _turn(self, key: IdempotencyKey) -> None:
+        """Wait until the messages before have their distance. Who would wait too long is asked to come back, and has a
+        turn of its own then."""
+        if not self._gap:
+            return
         now = self._clock.monotonic()
-        begins = max(now, self._next)
+        begins = self._turns.pop(key, None)
+        if begins is None:
+            begins = max(now, self._next)
+            self._next = begins + self._gap
         if begins - now > _LONGEST_TURN:
+            self._turns[key] = begins
+            if len(self._turns) > _TURNS:
+                self._turns.popitem(last=False)
             raise RateLimited("other messages go first", retry_after=begins - now)
-        self._next = begins + self._gap
         if begins > now:
             await self._clock.sleep(begins - now)
 

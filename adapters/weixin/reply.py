@@ -31,3 +31,6 @@ class WeixinReply(ReplyChannel, CanType, CanAttach):
 
     async def typing(self) -> None:
         await self._outgoing.typing(self._address)
+
+    async def typing_over(self) -> None:
+        await self._outgoing.typing_over(self._address)

@@ -78,6 +78,8 @@ class WeixinApi:
         """How many of the next questions of a bot that connects fail."""
         self.bare = False
         """Success is told by leaving `ret` out, as the vendor's types have it."""
+        self.instead: dict[str, Callable[[], web.Response]] = {}
+        """By the endpoint, what is answered to every call of it: an API of another version, or a proxy in between."""
         self.grace = 0.25
         """Seconds for which a poll that its client gave up may still seem to be there."""
         self.calls: list[tuple[str, str, dict[str, Any]]] = []
@@ -106,6 +108,8 @@ class WeixinApi:
         self._check_headers(request, endpoint)
         if endpoint != "getupdates":
             self.calls.append((bot.name, endpoint, body))
+        if endpoint in self.instead:
+            return self.instead[endpoint]()
         if endpoint not in ("get_bot_qrcode", "get_qrcode_status") and not self._authorized(request, bot):
             return web.json_response(self._stale())
         try:

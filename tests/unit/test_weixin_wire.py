@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
 
 from adapters.weixin import Config, WeixinAdapter, WeixinReply
 from adapters.weixin.keeper import Credentials, Keeper
@@ -229,6 +231,17 @@ async def test_a_bot_that_is_bound_already_goes_on_with_what_is_stored(platform:
     assert len(platform.state.bot("bot").tokens) == 1
 
 
+async def test_questions_that_get_no_answer_say_nothing_about_the_code(platform: SimulatedWeixin, bot: Running) -> None:
+    platform.login.scans = False
+    async with bot.running():
+        await until(lambda: bot.step() is LoginStep.SCAN)
+        platform.refuse_links(9)
+        await until(lambda: not platform.api.refuse["bot"])
+        platform.login.scan()
+        await platform.listening()
+    assert len(platform.login.codes) == 1
+
+
 async def test_a_platform_that_is_away_during_the_scan_is_asked_again(platform: SimulatedWeixin, bot: Running) -> None:
     platform.login.scans = False
     async with bot.running():
@@ -261,7 +274,7 @@ def test_another_bots_cursor_is_forgotten(tmp_path: Path) -> None:
     assert "a-token" not in repr(first)
 
 
-async def test_what_the_account_lacks_is_told_without_the_network(
+async def test_what_the_account_lacks_is_told_and_changes_nothing(
     platform: SimulatedWeixin, bot: Running, again: Callable[..., Running]
 ) -> None:
     async with bot.adapter:
@@ -271,7 +284,25 @@ async def test_what_the_account_lacks_is_told_without_the_network(
     second = again()
     async with second.adapter:
         assert list(await second.adapter.diagnose()) == []
+        platform.api.instead["getconfig"] = lambda: web.json_response({"ret": -1, "errmsg": "no such user"})
+        assert list(await second.adapter.diagnose()) == []
+        del platform.api.instead["getconfig"]
+        platform.grow_stale()
+        assert "has expired" in " ".join(await second.adapter.diagnose())
     assert not [call for call in platform.api.calls if call[1] == "msg/notifystart"][1:]
+
+
+@pytest.mark.parametrize("endpoint", ["get_bot_qrcode", "getconfig"])
+async def test_an_address_that_leads_elsewhere_is_told_with_the_way_out(
+    platform: SimulatedWeixin, bot: Running, endpoint: str
+) -> None:
+    if endpoint == "getconfig":
+        async with bot.running():
+            await platform.listening()
+    platform.api.instead[endpoint] = lambda: web.Response(text="<html>hello</html>", content_type="text/html")
+    async with bot.adapter:
+        with pytest.raises(ConnectionLost, match="api_url"):
+            await bot.adapter.diagnose()
 
 
 # Receiving
@@ -327,6 +358,68 @@ async def test_a_poll_that_is_not_held_is_not_repeated_at_once(platform: Simulat
         assert len(set(heard)) <= 3
 
 
+async def test_a_poll_that_brings_the_same_again_and_again_is_not_repeated_at_once(
+    platform: SimulatedWeixin, bot: Running
+) -> None:
+    asked = 0
+
+    def the_same() -> web.Response:
+        nonlocal asked
+        asked += 1
+        return web.json_response({"ret": 0, "msgs": [payload]})
+
+    ann = platform.state.bot("bot").person("ann")
+    payload = platform.state.message(platform.state.bot("bot"), ann, [{"type": 1, "text_item": {"text": "hi"}}])
+    platform.api.instead["getupdates"] = the_same
+    async with bot.running():
+        await until(lambda: asked)
+        await holds(lambda: asked <= 3)
+
+
+@pytest.mark.parametrize(("quick", "ends"), [(0.0, False), (60.0, True)])
+async def test_a_poll_that_was_held_may_be_broken_off(
+    platform: SimulatedWeixin, bot: Running, monkeypatch: pytest.MonkeyPatch, quick: float, ends: bool
+) -> None:
+    monkeypatch.setattr("adapters.weixin.adapter._QUICK", quick)
+    platform.api.hold = 30.0
+    async with bot.running() as task:
+        await platform.listening()
+        await platform.drop()
+        if ends:
+            with pytest.raises(DeliveryUncertain):
+                await task
+        else:
+            for number in range(3):
+                await platform.listening()
+                await bot.asked(f"after drop {number}")
+                await platform.drop()
+            assert not task.done()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda: web.Response(status=404, text="not found"),
+        lambda: web.Response(text="<html>please log in</html>", content_type="text/html"),
+        lambda: web.Response(status=502, text="bad gateway"),
+        lambda: web.json_response({"ret": -1}),
+        lambda: web.Response(status=401),
+    ],
+)
+async def test_nothing_depends_on_being_told_of_as_online_or_writing(
+    platform: SimulatedWeixin, bot: Running, answer: Callable[[], web.Response]
+) -> None:
+    for endpoint in ("msg/notifystart", "msg/notifystop", "getconfig", "sendtyping"):
+        platform.api.instead[endpoint] = answer
+    async with bot.running():
+        reply = await bot.asked()
+        with pytest.raises(DeliveryError):
+            await reply.typing()
+        await reply.typing_over()
+        await reply.send("hi", key=key(1))
+    assert [shown.text for shown in platform.visible("bot/ann")] == ["hi"]
+
+
 async def test_the_bot_is_online_while_it_receives(platform: SimulatedWeixin, bot: Running) -> None:
     async with bot.running():
         await platform.listening()
@@ -339,6 +432,14 @@ async def test_success_may_be_told_by_saying_nothing(platform: SimulatedWeixin, 
     async with bot.running():
         await (await bot.asked()).send("hi", key=key(1))
     assert [shown.text for shown in platform.visible("bot/ann")] == ["hi"]
+
+
+@pytest.mark.parametrize("status", [200, 204])
+async def test_an_answer_without_a_word_is_no_failure(platform: SimulatedWeixin, bot: Running, status: int) -> None:
+    async with bot.running():
+        reply = await bot.asked()
+        platform.api.instead["sendmessage"] = lambda: web.Response(status=status)
+        assert await reply.send("hi", key=key(1)) is None
 
 
 # Answering
@@ -370,6 +471,42 @@ async def test_a_failure_in_an_answer_with_status_200_is_a_failure(platform: Sim
         assert limited.value.retry_after == 2.0
         await reply.send("hi", key=key(1))
     assert len(platform.visible("bot/ann")) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ({"ret": -1, "errcode": -14}, DeliveryUnavailable),
+        ({"errcode": -14}, DeliveryUnavailable),
+        ({"ret": -1, "errcode": -2}, RateLimited),
+        ({"errcode": "-2"}, RateLimited),
+        ({"ret": -7}, DeliveryUnavailable),
+        ({"ret": "no number"}, DeliveryUnavailable),
+    ],
+)
+async def test_a_failure_is_known_by_either_of_its_numbers(
+    platform: SimulatedWeixin, bot: Running, answer: dict[str, Any], error: type[DeliveryError]
+) -> None:
+    async with bot.running():
+        reply = await bot.asked()
+        platform.api.instead["sendmessage"] = lambda: web.json_response(answer)
+        with pytest.raises(error):
+            await reply.send("hi", key=key(1))
+
+
+async def test_what_the_platform_says_of_a_refusal_is_logged_without_the_token(
+    platform: SimulatedWeixin, bot: Running
+) -> None:
+    async with bot.running():
+        reply = await bot.asked()
+        token = platform.state.bot("bot").token
+        said = {"ret": -7, "errmsg": f"{token} may not do this"}
+        platform.api.instead["sendmessage"] = lambda: web.json_response(said)
+        with capture_logs() as logs, pytest.raises(DeliveryUnavailable) as refused:
+            await reply.send("hi", key=key(1))
+    assert [entry["reason"] for entry in logs if entry["event"] == "iLink refuses"] == ["… may not do this"]
+    assert str(refused.value) == "sendmessage: ret -7"
+    assert token not in str(logs)
 
 
 async def test_where_pauses_do_not_help_the_rest_waits_for_the_person(platform: SimulatedWeixin, bot: Running) -> None:
@@ -445,17 +582,24 @@ async def test_messages_keep_their_distance(
     assert all(later - earlier > 0.18 for earlier, later in pairwise(times))
 
 
-async def test_who_would_wait_too_long_is_asked_to_come_back(
+async def test_who_would_wait_too_long_is_asked_to_come_back_and_has_a_turn_of_their_own_then(
     platform: SimulatedWeixin, again: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("adapters.weixin.outgoing._LONGEST_TURN", 0.0)
-    bot = again(pace=10.0)
+    monkeypatch.setattr("adapters.weixin.outgoing._GAP", 0.1)
+    platform.outbox.most_in_a_second = None
+    bot = again(pace=1.0)
     async with bot.running():
         reply = await bot.asked()
         await reply.send("1", key=key(1))
-        with pytest.raises(RateLimited, match="other messages"):
+        with pytest.raises(RateLimited, match="other messages") as second:
             await reply.send("2", key=key(2))
-    assert len(platform.visible("bot/ann")) == 1
+        with pytest.raises(RateLimited) as third:
+            await reply.send("3", key=key(3))
+        assert third.value.retry_after > second.value.retry_after + 0.05
+        monkeypatch.setattr("adapters.weixin.outgoing._LONGEST_TURN", 10.0)
+        await asyncio.gather(reply.send("3", key=key(3)), reply.send("2", key=key(2)))
+    assert [shown.text for shown in platform.visible("bot/ann")] == ["1", "2", "3"]
 
 
 @pytest.mark.parametrize(("kind", "error"), [("lost", DeliveryUncertain), ("broken", DeliveryUncertain)])
@@ -500,9 +644,11 @@ async def test_between_two_connections_an_answer_is_surely_not_sent(platform: Si
 async def test_the_sign_of_writing_needs_one_ticket(platform: SimulatedWeixin, bot: Running) -> None:
     async with bot.running():
         reply = await bot.asked()
+        await reply.typing_over()
         for _ in range(3):
             await reply.typing()
-    assert [status for _, status in platform.state.bot("bot").typing] == [1, 1, 1]
+        await reply.typing_over()
+    assert [status for _, status in platform.state.bot("bot").typing] == [1, 1, 1, 2]
     assert len([call for call in platform.api.calls if call[1] == "getconfig"]) == 1
 
 
