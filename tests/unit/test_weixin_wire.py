@@ -6,7 +6,6 @@ import asyncio
 import json
 import stat
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -33,6 +32,7 @@ from tests.contract.platform import File
 from tests.contract.world import holds, until
 from tests.simulators.faults import Fault
 from tests.simulators.weixin import SimulatedWeixin
+from tests.unit.adapter_running import AdapterRunning
 
 
 @pytest.fixture
@@ -46,45 +46,13 @@ def key(number: int) -> IdempotencyKey:
     return IdempotencyKey(f"0123456789abcdef-{number}")
 
 
-class Running:
-    """One adapter, with an inbox that remembers."""
+class Running(AdapterRunning[WeixinAdapter, WeixinReply]):
+    """With the folder of its account."""
 
     def __init__(self, platform: SimulatedWeixin, folder: Path, **changes: Any) -> None:
-        self.platform = platform
-        self.adapter = WeixinAdapter(AccountId("bot"), Config(**{**platform.account(), **changes}))
-        self.adapter.use_folder(folder)
-        self.messages: list[InboundMessage] = []
-        self.receipts: list[Receipt | Exception] = []
-        """What the next messages get, instead of being accepted."""
-
-    async def take(self, message: InboundMessage) -> Receipt:
-        said = self.receipts.pop(0) if self.receipts else Receipt.ACCEPTED
-        if isinstance(said, Exception):
-            raise said
-        if said is Receipt.ACCEPTED:
-            self.messages.append(message)
-        return said
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[asyncio.Task[None]]:
-        """Entered, and receiving; leaving takes less than the supervisor grants."""
-        async with self.adapter:
-            task = asyncio.create_task(self.adapter.run(self.take))
-            try:
-                yield task
-            finally:
-                task.cancel()
-                _, alive = await asyncio.wait({task}, timeout=2.0)
-                assert not alive
-
-    async def asked(self, text: str = "hello", **fields: Any) -> WeixinReply:
-        """Somebody writes; the way back."""
-        number = len(self.messages)
-        await self.platform.person_writes(text, **fields)
-        await until(lambda: len(self.messages) > number)
-        reply = self.adapter.reply(self.messages[-1].reply_to)
-        assert isinstance(reply, WeixinReply)
-        return reply
+        adapter = WeixinAdapter(AccountId("bot"), Config(**{**platform.account(), **changes}))
+        adapter.use_folder(folder)
+        super().__init__(platform, adapter, WeixinReply)
 
     def step(self) -> LoginStep | None:
         code = self.adapter.login_code()
