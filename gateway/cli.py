@@ -87,7 +87,9 @@ def check(path: Path | None, connect: bool) -> int:
     """Say everything that is wrong with the configuration, at once."""
     config = read_config(path)
     from gateway.checking import check_connections, check_surroundings
+    from gateway.running import log_as
 
+    log_as(config)
     faults = check_surroundings(config)
     for account, reason in config.left_out:
         click.echo(f"account {account}: left out, {reason}")

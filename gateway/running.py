@@ -33,7 +33,7 @@ async def serve(path: Path | None, environ: Mapping[str, str]) -> int:
     if path is None and DEFAULT_FILE.exists():
         path = DEFAULT_FILE  # by name: should it vanish, a reload must not fall back to the defaults
     config = load(path, environ)
-    _log_as(config)
+    log_as(config)
     for account, reason in config.left_out:
         log.info("an account is left out", account=account, reason=reason)
     loop, stop, reload = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
@@ -112,7 +112,8 @@ def _merged(old: Config, new: Config) -> Config:
     return old.model_copy(update={"chat": chat, "sessions": new.sessions, "limits": new.limits})
 
 
-def _log_as(config: Config) -> None:
+def log_as(config: Config) -> None:
+    """As the configuration says, and without its secrets."""
     for secret in config.secrets():
         logging.register_secret(secret)
     logging.configure(level=config.log.level, format=config.log.format)

@@ -123,7 +123,7 @@ class WechatAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan):
     ) -> None:
         service, self._service = self._service, None
         if service is not None:
-            await self._outgoing.settle(_SETTLE)
+            await self._outgoing.departures.settle(_SETTLE)
             self._outgoing.service = None
             await service.close()
 
@@ -260,10 +260,41 @@ class WechatAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan):
         return await fetch(attachment, self._service, proxy=str(proxy) if proxy else None, most_bytes=most_bytes)
 
     async def diagnose(self) -> Sequence[str]:
-        if self._config.tls or is_loopback(self._config.host):
-            return []
-        unencrypted = f"the token and all messages go to {self._config.host} for everybody on the way to read"
-        return [f"{unencrypted}; let the puppet service speak TLS (tls: true), or reach it through a tunnel"]
+        findings = []
+        if not self._config.tls and not is_loopback(self._config.host):
+            findings.append(
+                f"the token and all messages go to {self._config.host} for everybody on the way to read; "
+                "let the puppet service speak TLS (tls: true), or reach it through a tunnel"
+            )
+        if self._service is not None and not await self._somebody_is_logged_in(self._service):
+            findings.append("nobody is logged in to WeChat yet; start the gateway and scan the code that it shows")
+        return findings
+
+    async def _somebody_is_logged_in(self, service: PuppetService) -> bool:
+        """Asked by listening for a moment, which a gateway that runs prevents: then it says so itself. Where none runs,
+        what comes in that moment is lost like all that came before."""
+        told: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        types = puppet.EventType
+
+        async def take(kind: int, payload: dict[str, Any]) -> None:  # noqa: ARG001
+            if kind in (types.EVENT_TYPE_LOGIN, types.EVENT_TYPE_SCAN) and not told.done():
+                told.set_result(kind == types.EVENT_TYPE_LOGIN)
+
+        listening = asyncio.create_task(service.listen(take))
+        either: tuple[asyncio.Future[Any], ...] = (listening, told)
+        try:
+            await asyncio.wait(either, timeout=_HELLO, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            listening.cancel()
+            await asyncio.wait({listening})
+        if told.done():
+            return told.result()
+        error = None if listening.cancelled() else listening.exception()
+        if isinstance(error, TokenRefused):
+            raise self._unaccepted(error)
+        if isinstance(error, DeliveryError):
+            raise ConnectionLost(str(error))
+        return isinstance(error, StreamTaken)
 
 
 SPEC = AdapterSpec("wechat", Config, WechatAdapter, reply=WechatReply)

@@ -263,6 +263,23 @@ async def test_unencrypted_calls_over_a_network_are_spoken_of() -> None:
         assert bool(await adapter.diagnose()) is spoken
 
 
+async def test_the_check_says_whether_somebody_is_logged_in(bot: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapters.wechat.adapter._HELLO", 0.5)
+    async with bot.adapter:
+        assert await bot.adapter.diagnose() == []
+    bot.robot.logged_in = False
+    for code in (None, "https://login.weixin.qq.com/l/x"):
+        if code is not None:
+            bot.robot.show_code(code)
+        await until(lambda: bot.robot.stream is None)
+        async with bot.adapter:
+            (finding,) = await bot.adapter.diagnose()
+        assert "scan the code" in finding
+    bot.robot.occupied = True  # by a gateway that runs
+    async with bot.adapter:
+        assert await bot.adapter.diagnose() == []
+
+
 @pytest.mark.parametrize(
     ("host", "token", "verified"),
     [("wechaty.example.com", "secret", True), ("wechaty.example.com", "insecure_secret", False), ("::1", "x", False)],
