@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
@@ -31,6 +32,8 @@ from core.errors import (
 from core.proxy import is_loopback
 
 log = structlog.get_logger(__name__)
+
+logging.getLogger("hpack").setLevel(logging.INFO)  # below that it writes down all headers as sent: the token, in code
 
 T = TypeVar("T")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -194,6 +195,15 @@ async def test_a_wrong_token_is_an_error_that_does_not_repeat_it(wechat: Simulat
         async with bot.adapter:
             pass
     assert "a-secret" not in str(caught.value) + json.dumps([str(entry) for entry in logs])
+
+
+async def test_nothing_below_writes_the_token_down_in_its_own_code(
+    wechat: SimulatedWechat, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with service(wechat) as calls:
+        await calls.call("Version", puppet.VersionRequest(), puppet.VersionResponse)
+    assert not [record for record in caplog.records if record.name.startswith("hpack")]
 
 
 async def test_a_wrong_token_is_seen_where_the_server_tells_no_version(wechat: SimulatedWechat) -> None:
