@@ -21,9 +21,10 @@ from adapters.wechat.parse import parse_message
 from adapters.wechat.people import People
 from adapters.wechat.service import PuppetService, Refused
 from adapters.wechat.wire import MessagePayload
-from core.adapter import Inbox, Receipt
+from core.adapter import Inbox
 from core.clock import Clock
-from core.errors import DeliveryError, StorageUnavailable
+from core.errors import DeliveryError
+from core.handover import hand_over
 from core.messages import AccountId, InboundMessage
 
 log = structlog.get_logger(__name__)
@@ -47,8 +48,8 @@ _MOST_DONE = 10_000
 _AT_ONCE = 32
 """Messages that are looked up and handed on at the same time."""
 
-_HOLD = 1.0
-"""Seconds before a message that could not be stored is handed over again."""
+_FULL = 1.0
+"""Seconds between two looks whether there is room again."""
 
 
 class Reception:
@@ -76,7 +77,7 @@ class Reception:
             self._upcoming.append(id)
             self._news.set()
         while len(self._unfinished) >= _MOST_WAITING:
-            await self._clock.sleep(_HOLD)
+            await self._clock.sleep(_FULL)
 
     def log_in(self, me: str) -> None:
         """Whose messages these are."""
@@ -103,7 +104,7 @@ class Reception:
                 message = await self._insist(id, turn, partial(self._message, service, me, found))
                 await earlier_ones()
                 if message is not None:
-                    await self._commit(message, inbox)
+                    await hand_over(message, inbox, self._clock)
         del self._unfinished[id]
         self._done[id] = None
         if len(self._done) > _MOST_DONE:
@@ -156,14 +157,3 @@ class Reception:
         payload["contact"] = await self.people.contact(service, user)
         payload["member"] = await self.people.member(service, room, user) if room else None
         return parse_message(payload, account=self._account, now=now)
-
-    async def _commit(self, message: InboundMessage, inbox: Inbox) -> None:
-        while True:
-            try:
-                receipt = await inbox(message)
-            except StorageUnavailable as error:
-                log.warning("a message waits for the storage", account=self._account, error=str(error))
-            else:
-                if receipt not in (Receipt.OVERLOADED, Receipt.CLOSED):
-                    return
-            await self._clock.sleep(_HOLD)

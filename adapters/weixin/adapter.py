@@ -34,7 +34,6 @@ from core.adapter import (
     Heard,
     Inbox,
     LoginCode,
-    Receipt,
     ReplyChannel,
     TakesDigits,
 )
@@ -45,10 +44,10 @@ from core.errors import (
     DeliveryUnavailable,
     DeliveryUncertain,
     FileUnavailable,
-    StorageUnavailable,
 )
 from core.fetching import Files
-from core.messages import AccountId, Attachment, InboundMessage, ReplyAddress
+from core.handover import hand_over
+from core.messages import AccountId, Attachment, ReplyAddress
 from core.proxy import proxy_for
 
 log = structlog.get_logger(__name__)
@@ -65,9 +64,6 @@ _IDLE = 0.5
 
 _COURTESY = 5.0
 """Seconds for telling the platform that the bot comes online; nothing is received before."""
-
-_HOLD = 1.0
-"""Seconds before a message that could not be stored is handed over again; nothing else is read meanwhile."""
 
 _SETTLE = 0.5
 """Seconds for messages on their way when the link is over."""
@@ -117,7 +113,7 @@ class WeixinAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan, TakesDi
     ) -> None:
         files, self._files = self._files, None
         try:
-            await self._outgoing.settle(_SETTLE)
+            await self._outgoing.departures.settle(_SETTLE)
         finally:
             await self._api.close()
             if files is not None:
@@ -228,7 +224,7 @@ class WeixinAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan, TakesDi
                 message = parse_message(payload, account=self._account, now=self._clock.now())
                 if message is not None:
                     self._people.wrote(Address.load(message.reply_to))
-                    await self._commit(message, inbox)
+                    await hand_over(message, inbox, self._clock)  # the cursor moves on over it
             fresh = answer.get("get_updates_buf")
             if isinstance(fresh, str) and fresh not in ("", cursor):
                 cursor = fresh
@@ -237,18 +233,6 @@ class WeixinAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan, TakesDi
                     continue
             if self._clock.monotonic() - began < _QUICK:
                 await self._clock.sleep(_IDLE)
-
-    async def _commit(self, message: InboundMessage, inbox: Inbox) -> None:
-        """The cursor moves on when this returns: whatever could not be stored is handed over again and again."""
-        while True:
-            try:
-                receipt = await inbox(message)
-            except StorageUnavailable as error:
-                log.warning("a message waits for the storage", account=self._account, error=str(error))
-            else:
-                if receipt not in (Receipt.OVERLOADED, Receipt.CLOSED):
-                    return
-            await self._clock.sleep(_HOLD)
 
     def _hear(self) -> None:
         self._heard = self._clock.now()

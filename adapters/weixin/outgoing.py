@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from adapters.weixin.address import Address
@@ -14,15 +12,12 @@ from adapters.weixin.media import item_of
 from adapters.weixin.people import People
 from core.adapter import IdempotencyKey, OutboundFile
 from core.clock import Clock
-from core.errors import DeliveryError, DeliveryUnavailable, HeldBack, RateLimited
+from core.departures import Departures
+from core.errors import DeliveryError, DeliveryUnavailable, HeldBack
 from core.messages import MessageId
 
 _GAP = 1.5
 """Seconds between two messages at pace 1: three within a second are refused."""
-
-_LONGEST_TURN = 10.0
-"""Seconds that a message waits for its turn here; the core gives a call 30."""
-_TURNS = 10_000
 
 _TICKETS = 1_000
 _TICKET_LIFETIME = 12 * 3600.0
@@ -40,28 +35,15 @@ class Outgoing:
         self._clock = clock
         self._cdn_url = cdn_url
         self._gap = _GAP * pace
-        self._next = 0.0
-        self._turns: OrderedDict[IdempotencyKey, float] = OrderedDict()
-        """Of messages that were asked to come back."""
         self._tickets: OrderedDict[str, tuple[str, float]] = OrderedDict()
-        self._under_way = 0
-        self._settled = asyncio.Event()
+        self.departures = Departures(clock)
         self.ready = False
         self.waiting = False
-
-    async def settle(self, seconds: float) -> None:
-        """Before the connections are closed: let messages that are on their way be answered. One that is broken off
-        would be in doubt."""
-        self._settled.clear()
-        if self._under_way:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await self._settled.wait()
 
     async def send(self, address: Address, item: Mapping[str, Any], key: IdempotencyKey) -> MessageId | None:
         """One message of one item. Raises DeliveryError."""
         self._check(address)
-        await self._turn(key)
+        await self.departures.wait(key, after=self._gap)
         message = {
             "from_user_id": "",
             "to_user_id": address.user,
@@ -71,15 +53,11 @@ class Outgoing:
             "context_token": self._check(address),
             "item_list": [item],
         }
-        self._under_way += 1
-        try:
-            answer = await self._api.call("sendmessage", {"msg": message})
-        except Refused as refused:
-            raise self._explained(refused, address) from None
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._settled.set()
+        with self.departures.under_way():
+            try:
+                answer = await self._api.call("sendmessage", {"msg": message})
+            except Refused as refused:
+                raise self._explained(refused, address) from None
         self._people.answered(address)
         id = answer.get("message_id")
         return MessageId(str(id)) if isinstance(id, int | str) and id else None
@@ -130,27 +108,8 @@ class Outgoing:
             raise DeliveryUnavailable("the account is not connected")
         return self._people.context(address)
 
-    async def _turn(self, key: IdempotencyKey) -> None:
-        """Wait until the messages before have their distance. Who would wait too long is asked to come back, and has a
-        turn of its own then."""
-        if not self._gap:
-            return
-        now = self._clock.monotonic()
-        begins = self._turns.pop(key, None)
-        if begins is None:
-            begins = max(now, self._next)
-            self._next = begins + self._gap
-        if begins - now > _LONGEST_TURN:
-            self._turns[key] = begins
-            if len(self._turns) > _TURNS:
-                self._turns.popitem(last=False)
-            raise RateLimited("other messages go first", retry_after=begins - now)
-        if begins > now:
-            await self._clock.sleep(begins - now)
-
     def _explained(self, refused: Refused, address: Address) -> DeliveryError:
+        """iLink says in `ret` what it will not do; an HTTP status comes from what stands before it, and may pass."""
         if refused.code in (THROTTLED, 429):
             return self._people.refused(address)
-        if 400 <= refused.code < 500:
-            return refused  # as it is, it never will be taken
         return DeliveryUnavailable(str(refused))

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from functools import partial
 
-from adapters.weixin import WeixinAdapter
+from adapters.weixin import adapter
 from core.adapter import Inbox
+from core.clock import Clock
 from core.messages import InboundMessage
 from tests.scenario.breaking import late, run
 
 
-async def _hasty(self: WeixinAdapter, message: InboundMessage, inbox: Inbox) -> None:
+async def _hasty(message: InboundMessage, inbox: Inbox, clock: Clock) -> None:
     """Lets the cursor move on over a message that is stored later."""
     late(partial(inbox, message))
 
 
 def hasty() -> None:
     """The cursor moves on before the commit."""
-    WeixinAdapter._commit = _hasty  # type: ignore[method-assign]  # broken on purpose
+    adapter.hand_over = _hasty  # type: ignore[attr-defined]  # broken on purpose
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class TestWeixin(DoubtScenarios):
     def stage(self, model: OpenAIServer, make_gateway: MakeGateway) -> Iterator[WeixinStage]:
         stage = WeixinStage("Weixin", SimulatedWeixin(), model, make_gateway)
         yield stage
-        assert len(stage.platform.login.codes) == 1  # what the scan brought outlives every process
+        assert len(stage.platform.login.codes) <= 1  # what the scan brought outlives every process
 
     async def test_the_harness_notices_a_cursor_that_moves_on_before_the_commit(self, stage: WeixinStage) -> None:
         assert await what_a_hasty_process_lost(stage, broken("broken_weixin", "hasty")) == ["question"]

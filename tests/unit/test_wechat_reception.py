@@ -92,7 +92,7 @@ async def test_a_message_that_is_told_of_again_is_looked_up_once(wechat: Simulat
 async def test_what_could_not_be_stored_is_handed_over_again(
     wechat: SimulatedWechat, bot: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.wechat.reception._HOLD", 0.02)
+    monkeypatch.setattr("core.handover.HOLD", 0.02)
     bot.receipts = [StorageUnavailable("full"), Receipt.OVERLOADED, StorageUnavailable("full")]
     async with bot.running():
         await until(bot.adapter.last_heard)

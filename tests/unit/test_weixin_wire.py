@@ -63,7 +63,7 @@ class Running(AdapterRunning[WeixinAdapter, WeixinReply]):
 def bot(platform: SimulatedWeixin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Running:
     monkeypatch.setattr("adapters.weixin.login._PAUSE", 0.01)
     monkeypatch.setattr("adapters.weixin.login._AGAIN", 0.01)
-    monkeypatch.setattr("adapters.weixin.adapter._HOLD", 0.02)
+    monkeypatch.setattr("core.handover.HOLD", 0.02)
     return Running(platform, tmp_path / "accounts" / "bot")
 
 
@@ -553,7 +553,7 @@ async def test_messages_keep_their_distance(
 async def test_who_would_wait_too_long_is_asked_to_come_back_and_has_a_turn_of_their_own_then(
     platform: SimulatedWeixin, again: Callable[..., Running], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapters.weixin.outgoing._LONGEST_TURN", 0.0)
+    monkeypatch.setattr("core.departures.LONGEST_WAIT", 0.0)
     monkeypatch.setattr("adapters.weixin.outgoing._GAP", 0.1)
     platform.outbox.most_in_a_second = None
     bot = again(pace=1.0)
@@ -565,7 +565,7 @@ async def test_who_would_wait_too_long_is_asked_to_come_back_and_has_a_turn_of_t
         with pytest.raises(RateLimited) as third:
             await reply.send("3", key=key(3))
         assert third.value.retry_after > second.value.retry_after + 0.05
-        monkeypatch.setattr("adapters.weixin.outgoing._LONGEST_TURN", 10.0)
+        monkeypatch.setattr("core.departures.LONGEST_WAIT", 12.0)
         await asyncio.gather(reply.send("3", key=key(3)), reply.send("2", key=key(2)))
     assert [shown.text for shown in platform.visible("bot/ann")] == ["1", "2", "3"]
 
