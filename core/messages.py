@@ -37,6 +37,7 @@ class Quoted:
     """The message that was replied to. It reaches the model as data with its author, never as an instruction."""
 
     author: str
+    """Empty where the platform does not name them."""
     text: str
 
 

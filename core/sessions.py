@@ -54,7 +54,8 @@ def question_of(conversation: ConversationKey, rows: Sequence[InboxRow]) -> str:
 def _as_text(message: InboundMessage, *, named: bool) -> str:
     lines: list[str] = []
     if message.quoted is not None:
-        lines.append(f"[In reply to a message by {_one_line(message.quoted.author)}:]")
+        author = _one_line(message.quoted.author)
+        lines.append(f"[In reply to a message by {author}:]" if author else "[In reply to a message:]")
         lines += [f"> {line}" for line in message.quoted.text.splitlines()]
         lines.append("")
     text = message.text

@@ -236,6 +236,12 @@ async def test_what_was_quoted_and_attached_reaches_the_model_as_data(gateway: G
     assert [message.role for message in gateway.model.prompts[-1]] == ["system", "user"]
 
 
+async def test_an_author_whom_the_platform_does_not_name_is_left_out(gateway: Gateway) -> None:
+    await gateway.ask("what is this?", quoted=Quoted(author="", text="words"))
+    (question,) = told(gateway)
+    assert question.splitlines() == ["[In reply to a message:]", "> words", "", "what is this?"]
+
+
 @pytest.mark.parametrize(
     ("scope", "named"),
     [(Scope.USER, False), (Scope.USER_IN_CHANNEL, False), (Scope.THREAD, True), (Scope.CHANNEL, True)],
