@@ -124,12 +124,12 @@ class IlinkApi:
         if codes:
             # one may be general, and the other say what it is
             code = next((code for code in codes if code in (STALE, THROTTLED)), codes[0])
+            if code == STALE:
+                raise SignInExpired("the sign-in has expired")
             reason = answer.get("errmsg")
             if isinstance(reason, str) and reason:
                 reason = reason.replace(self._token, "…") if self._token else reason
                 log.info("iLink refuses", endpoint=endpoint, ret=code, reason=reason[:100])
-            if code == STALE:
-                raise SignInExpired("the sign-in has expired")
             raise Refused(f"{endpoint}: ret {code}", code)
         return answer
 

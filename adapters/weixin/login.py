@@ -28,11 +28,11 @@ LIFETIME = 300.0
 _POLL = 45.0
 """Seconds for one question; the platform holds it for 35."""
 
-_PAUSE = 0.3
-"""Seconds between two questions about a code, or two codes: the platform holds questions, so this is seldom felt."""
+_PAUSE = 1.0
+"""Seconds between two questions about a code, as the vendor's client has it. Also before another code, and twice as
+long before each further one."""
 
-_LONG_PAUSE = 10.0
-"""Seconds before another code where the last one led nowhere through nobody's fault."""
+_LONGEST_PAUSE = 10.0
 
 _AGAIN = 1.0
 """Seconds before the same question again, where there was no answer."""
@@ -42,11 +42,7 @@ _FAILURES = 3
 
 
 class _Spent(Exception):
-    """This code leads nowhere any more: a new one is due after so many seconds."""
-
-    def __init__(self, why: str, pause: float = _PAUSE) -> None:
-        super().__init__(why)
-        self.pause = pause
+    """This code leads nowhere any more: a new one is due."""
 
 
 class Login:
@@ -71,6 +67,7 @@ class Login:
 
         Raises ConnectionLost or DeliveryError when the platform is out of reach.
         """
+        pause = _PAUSE
         try:
             while True:
                 id, content = await new_code(self._api, known)
@@ -79,7 +76,8 @@ class Login:
                     return await self._watch(id, content, known)
                 except _Spent as spent:
                     log.info("the code is replaced by a new one", reason=str(spent))
-                    await self._clock.sleep(spent.pause)
+                    await self._clock.sleep(pause)
+                    pause = min(2 * pause, _LONGEST_PAUSE)
         finally:
             self.code = None
 
@@ -92,7 +90,7 @@ class Login:
             try:
                 answer = await self._api.ask(url, "get_qrcode_status", query, seconds=_POLL)
             except Refused as refused:
-                raise _Spent(str(refused), _LONG_PAUSE) from None
+                raise _Spent(str(refused)) from None
             except DeliveryError as error:
                 # without an answer nothing is known of the code; somebody may be about to scan it
                 failures = failures + 1 if isinstance(error, DeliveryUnavailable) else 0
@@ -113,6 +111,7 @@ class Login:
                     url = self._api.at(host) if isinstance(host, str) and host else url
                 case status:
                     await self._follow(status, content, ends)
+            await self._clock.sleep(_PAUSE)
         raise _Spent("nobody scanned it in time")
 
     async def _follow(self, status: Any, content: str, ends: float) -> None:
@@ -120,7 +119,6 @@ class Login:
         match status:
             case "need_verifycode":
                 await self._ask_for_digits(content, ends)
-                return
             case "scaned":
                 self._show(content, LoginStep.CONFIRM)
                 self._digits = ""
@@ -128,7 +126,6 @@ class Login:
                 raise _Spent("wrong digits were entered too often")
             case "expired":
                 raise _Spent("it has expired")
-        await self._clock.sleep(_PAUSE)
 
     def _show(self, content: str, step: LoginStep) -> None:
         self.code = LoginCode(content=content, step=step)
@@ -165,7 +162,7 @@ async def new_code(api: IlinkApi, known: Credentials | None) -> tuple[str, str]:
 def _bound_already(known: Credentials | None) -> Credentials:
     """The platform recognised the token that it was told of: it is good after all."""
     if known is None:
-        raise _Spent("the bot is said to be bound already, and no credentials of it are here", _LONG_PAUSE)
+        raise _Spent("the bot is said to be bound already, and no credentials of it are here")
     log.info("the bot is bound already; its stored credentials are used")
     return known
 
@@ -173,7 +170,7 @@ def _bound_already(known: Credentials | None) -> Credentials:
 def _credentials(answer: dict[str, Any]) -> Credentials:
     token, bot = answer.get("bot_token"), answer.get("ilink_bot_id")
     if not isinstance(token, str) or not isinstance(bot, str) or not token.strip() or not bot:
-        raise _Spent("the scan was confirmed, and the platform gave no credentials", _LONG_PAUSE)
+        raise _Spent("the scan was confirmed, and the platform gave no credentials")
     url, owner = answer.get("baseurl"), answer.get("ilink_user_id")
     return Credentials(
         token=token.strip(),

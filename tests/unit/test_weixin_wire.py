@@ -156,6 +156,37 @@ async def test_a_code_that_nobody_scans_is_replaced(
         await platform.listening()
 
 
+async def test_codes_that_lead_nowhere_follow_each_other_more_and_more_slowly(
+    platform: SimulatedWeixin, bot: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.weixin.login._PAUSE", 0.1)
+    monkeypatch.setattr("adapters.weixin.login._LONGEST_PAUSE", 0.4)
+    platform.login.plan("bot", *["expired"] * 4)
+    async with bot.running():
+        await platform.listening()
+    times = [code.made_at for code in platform.login.codes]
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert all(pause > least for pause, least in zip(pauses, (0.1, 0.2, 0.4, 0.4), strict=True))
+    assert pauses[3] < 0.7
+
+
+async def test_a_code_is_asked_about_at_a_distance_whatever_is_said_of_it(
+    platform: SimulatedWeixin, bot: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    def elsewhere() -> web.Response:
+        nonlocal asked
+        asked += 1
+        return web.json_response({"status": "scaned_but_redirect"})
+
+    monkeypatch.setattr("adapters.weixin.login._PAUSE", 1.0)
+    platform.api.instead["get_qrcode_status"] = elsewhere
+    async with bot.running():
+        await until(lambda: asked)
+        await holds(lambda: asked == 1)
+
+
 async def test_a_scan_may_lead_to_another_host(platform: SimulatedWeixin, bot: Running) -> None:
     platform.login.plan("bot", "scaned_but_redirect", "scaned")
     async with bot.running():
@@ -459,6 +490,17 @@ async def test_a_failure_is_known_by_either_of_its_numbers(
         reply = await bot.asked()
         platform.api.instead["sendmessage"] = lambda: web.json_response(answer)
         with pytest.raises(error):
+            await reply.send("hi", key=key(1))
+
+
+@pytest.mark.parametrize("status", [302, 403, 404])
+async def test_what_stands_before_the_platform_may_let_a_message_through_later(
+    platform: SimulatedWeixin, bot: Running, status: int
+) -> None:
+    async with bot.running():
+        reply = await bot.asked()
+        platform.api.instead["sendmessage"] = lambda: web.Response(status=status)
+        with pytest.raises(DeliveryUnavailable, match=f"HTTP {status}"):
             await reply.send("hi", key=key(1))
 
 
