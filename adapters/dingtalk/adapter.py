@@ -17,9 +17,9 @@ from adapters.dingtalk.api import DingTalkApi
 from adapters.dingtalk.cards import Cards
 from adapters.dingtalk.config import Config
 from adapters.dingtalk.diagnosis import diagnose
-from adapters.dingtalk.failures import CredentialsRefused
+from adapters.dingtalk.failures import CredentialsRefused, DingTalkError
 from adapters.dingtalk.files import HOSTS, fetch
-from adapters.dingtalk.link import ANNOUNCED, Link
+from adapters.dingtalk.link import ANNOUNCED, Link, no_stream
 from adapters.dingtalk.messages import Messages
 from adapters.dingtalk.reception import Reception
 from adapters.dingtalk.reply import CardReply, Doubts, reply_to
@@ -37,8 +37,8 @@ log = structlog.get_logger(__name__)
 
 _RECONNECTS_PER_MINUTE = 20
 """Connections that are replaced at once: DingTalk pushes nothing to nobody. More are the supervisor's, with its pauses."""
-_RETIRE = 10.0
-"""Seconds that an announced end leaves the old connection to acknowledge what it brought."""
+_RETIRE = 12.0
+"""Seconds after the announcement of its end for which an old connection is kept: DingTalk closes it after ten."""
 
 
 class DingTalkAdapter(Adapter, Heard, FetchesFiles, Diagnoses):
@@ -144,6 +144,8 @@ class DingTalkAdapter(Adapter, Heard, FetchesFiles, Diagnoses):
             raise self._refused(error.code) from None
         except RateLimited:
             raise
+        except DingTalkError as error:
+            raise ConnectionLost(no_stream(error)) from None
         except DeliveryError as error:
             raise ConnectionLost(f"the stream: {error}") from None
         self._links.append(link)
@@ -156,12 +158,8 @@ class DingTalkAdapter(Adapter, Heard, FetchesFiles, Diagnoses):
             await link.__aexit__(None, None, None)
 
     async def _retire(self, link: Link) -> None:
-        """The old connection still takes acknowledgements for what it brought."""
-        try:
-            async with asyncio.timeout(_RETIRE):
-                await link.drain()
-        except TimeoutError:
-            log.info("an old connection is closed with work under way", account=self._account)
+        """The old connection still takes acknowledgements, and brings what was on its way."""
+        await link.closed(within=_RETIRE)
         await self._closed(link)
 
     def last_heard(self) -> datetime | None:

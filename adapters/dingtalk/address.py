@@ -28,6 +28,8 @@ class Address:
     """The session webhook, which whoever knows it may post by."""
     until: int = 0
     """When the webhook ends, in milliseconds since 1970."""
+    asked: int = 0
+    """When the question was asked, in milliseconds since 1970."""
 
     def dump(self) -> ReplyAddress:
         """As it is stored, without what is empty."""

@@ -13,7 +13,8 @@ import aiohttp
 import structlog
 from yarl import URL
 
-from adapters.dingtalk.failures import SHUT_OUT, CredentialsRefused, DingTalkError, TokenOver, refusal
+from adapters.dingtalk.failures import CredentialsRefused, DingTalkError, ShutOut, refusal
+from core.backoff import retry_after
 from core.clock import Clock
 from core.errors import DeliveryError, DeliveryUnavailable, DeliveryUncertain, RateLimited
 from core.proxy import proxy_for
@@ -28,10 +29,12 @@ _SIGN_IN = 4.0
 is back, and a first attempt that fails costs them a second, a few of them half a minute."""
 _EARLY = 300.0
 """Seconds before its end at which an access token is replaced: 7,200 are given, the clocks may differ."""
-_PER_SECOND = 18
-"""Calls of one kind: DingTalk takes 20 from an app of a company in the standard edition, more from others."""
-_SECOND = 1.05
-"""Seconds; calls do not take the same time to arrive."""
+_LASTS = 7200.0
+"""Seconds that an access token lasts whose end is not told."""
+_AT_ONCE, _A_WHILE = 5, 1 / 3
+"""So many calls of one kind in so many seconds: 15 in each second. DingTalk takes 20 from an app of a company in the
+standard edition, more from others; they are counted when they arrive, closer together than they were sent while
+connections are made. So no second's worth goes out at once."""
 _LONGEST_WAIT = 3.0
 """Seconds to wait for a slot; beyond that the caller is told to come back later."""
 _LONGEST_PAUSE = 30.0
@@ -54,7 +57,8 @@ class DingTalkApi:
     """Open it first; calls wait a little for that, and raise DeliveryUnavailable.
 
     Every call raises RateLimited, TargetGone, DeliveryUnavailable, DeliveryUncertain, CredentialsRefused or
-    DingTalkError. DingTalk names no pause when a limit is hit: one second, more if that was not enough
+    DingTalkError. DingTalk names no pause when a limit is hit (something in between may): one second, more if that was
+    not enough
     (https://open.dingtalk.com/document/development/how-to-process-api-throttling-on-the-dingtalk-server).
     """
 
@@ -104,12 +108,12 @@ class DingTalkApi:
         return None if proxy is None else str(proxy)
 
     async def call(self, method: str, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A call with the access token. A token that turns out to be over is replaced once."""
+        """A call with the access token. A token that is refused is replaced once."""
         await self._signed_in()
         token = await self.token()
         try:
             return await self._call(method, path, body, token=token)
-        except TokenOver:
+        except CredentialsRefused:
             self._token = "" if self._token == token else self._token  # somebody else may have a new one already
         return await self._call(method, path, body, token=await self.token())
 
@@ -136,10 +140,10 @@ class DingTalkApi:
             raise DeliveryUnavailable(str(error)) from None
         except asyncio.CancelledError:  # by `close` alone: whoever waits is not cancelled
             raise DeliveryUnavailable("the account is not signed in at the moment") from None
-        token, lasts = data.get("accessToken"), data.get("expireIn")
+        token, lasts = data.get("accessToken"), str(data.get("expireIn"))
         if not isinstance(token, str) or not token:
             raise DeliveryUnavailable(f"{TOKEN}: no accessToken in the answer")
-        seconds = float(lasts) if isinstance(lasts, int | float) else 0.0
+        seconds = float(lasts) if lasts.isdecimal() else _LASTS
         self._token, self._token_until = token, self._clock.monotonic() + max(seconds - _EARLY, seconds / 2)
         return token
 
@@ -185,8 +189,8 @@ class DingTalkApi:
     async def _await_slot(self, limit: str) -> bool:
         """Whether it was waited, so that many calls at once do not run into the limit per second."""
         now = self._clock.monotonic()
-        slots = self._slots.setdefault(limit, deque(maxlen=_PER_SECOND))
-        at = max(now, slots[0] + _SECOND) if len(slots) == _PER_SECOND else now
+        slots = self._slots.setdefault(limit, deque(maxlen=_AT_ONCE))
+        at = max(now, slots[0] + _A_WHILE) if len(slots) == _AT_ONCE else now
         if at - now > _LONGEST_WAIT:
             raise RateLimited(f"{limit}: many calls wait", retry_after=at - now)
         slots.append(at)
@@ -196,7 +200,7 @@ class DingTalkApi:
 
     def _longer(self, limit: str, limited: RateLimited) -> RateLimited:
         """A pause doubles while it is not enough. Each call has its own, but for that of the machine's address."""
-        pause = self._pauses.setdefault(_ALL if limited.retry_after >= SHUT_OUT else limit, _Pause())
+        pause = self._pauses.setdefault(_ALL if isinstance(limited, ShutOut) else limit, _Pause())
         now = self._clock.monotonic()
         if pause.until <= now:  # else it was refused together with others
             seconds = max(limited.retry_after, min(limited.retry_after * 2.0**pause.refusals, _LONGEST_PAUSE))
@@ -231,15 +235,15 @@ class DingTalkApi:
                 proxy=self.proxy_of(url),
                 allow_redirects=False,
             ) as response:
-                status, text = response.status, await response.read()
-        except aiohttp.ClientConnectorError as error:
+                status, answered, text = response.status, response.headers, await response.read()
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise DeliveryUnavailable(f"{name}: no connection to {url.host} ({type(error).__name__})") from None
         except RuntimeError:  # the session was closed meanwhile
             raise DeliveryUnavailable("the account is not signed in at the moment") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise DeliveryUncertain(f"{name}: no answer from {url.host} ({type(error).__name__})") from None
         data = _json(text)
-        if (refused := refusal(name, status, data)) is not None:
+        if (refused := refusal(name, status, data, pause=retry_after(answered, self._clock))) is not None:
             log.debug("DingTalk refuses", call=name, status=status, detail=getattr(refused, "detail", ""))
             raise refused
         assert isinstance(data, dict)
@@ -247,7 +251,8 @@ class DingTalkApi:
 
 
 def _json(text: bytes) -> Any:
+    """None where it is none; an empty body is an empty object."""
     try:
-        return json.loads(text)
+        return json.loads(text or b"{}")
     except ValueError:  # also of text that is no text
         return None

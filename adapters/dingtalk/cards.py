@@ -22,7 +22,7 @@ from adapters.dingtalk.api import DingTalkApi
 from adapters.dingtalk.config import Template
 from adapters.dingtalk.failures import DingTalkError, ScopeMissing
 from core.clock import Clock
-from core.errors import DeliveryError, TargetGone
+from core.errors import DeliveryError, DeliveryUncertain, TargetGone
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +66,7 @@ class Cards:
         self._robot = robot
         self._off_until = 0.0
         self._known: OrderedDict[str, bool] = OrderedDict()
-        """Cards that this process made, and whether it has left them over."""
+        """Cards that this process made, or may have made, and whether it has left them over."""
 
     def usable(self, address: Address) -> bool:
         """Whether there can be a card: in groups, and for people whose id in the company is known."""
@@ -107,6 +107,9 @@ class Cards:
                 return
             self._explain(error)
             raise NoCard(str(error)) from None
+        except DeliveryUncertain:
+            self._remember(card, left=False)
+            raise
         result = data.get("result")
         deliveries = result.get("deliverResults") if isinstance(result, dict) else None
         if data.get("success") is False or not all(
@@ -152,6 +155,10 @@ class Cards:
                 log.info("a card that is left over could not be ended", error=str(error))
             self._remember(card, left=True)
 
+    def may_be(self, card: str) -> bool:
+        """Whether this process has made the card, as far as it knows."""
+        return card in self._known
+
     def _remember(self, card: str, *, left: bool) -> None:
         self._known[card] = left
         if len(self._known) > _REMEMBERED:
@@ -165,9 +172,11 @@ class Cards:
         try:
             await self._api.call("PUT", _INSTANCES, body)
         except TargetGone:
-            return
+            pass
         except DeliveryError as error:
             log.info("a card that failed could not be ended", error=str(error))
+            return
+        self._known.pop(card, None)
 
     def _explain(self, error: DingTalkError) -> None:
         """Leave cards alone for a while where only a person can help, and say how."""

@@ -14,7 +14,7 @@ from typing import Any
 from adapters.dingtalk.api import DingTalkApi
 from adapters.dingtalk.config import Config
 from adapters.dingtalk.failures import DingTalkError, ScopeMissing
-from adapters.dingtalk.link import AGENT, SUBSCRIPTIONS
+from adapters.dingtalk.link import AGENT, SUBSCRIPTIONS, no_stream
 from core.errors import ConnectionLost, DeliveryError, TargetGone
 
 _NO_FILE = "invalidParameter.robotCode.downloadCode"
@@ -27,19 +27,16 @@ async def diagnose(api: DingTalkApi, config: Config) -> Sequence[str]:
     try:
         await api.ticket(SUBSCRIPTIONS, AGENT)  # a ticket that nobody uses ends by itself
     except DingTalkError as error:
-        findings.append(
-            f"DingTalk opens no stream for the app ({error.code}); add the robot to the app, "
-            "with Stream mode for its messages, and publish a version"
-        )
+        findings.append(no_stream(error))
     except DeliveryError as error:
         raise ConnectionLost(str(error)) from error
     nothing = f"check-{secrets.token_hex(8)}"
     file = {"downloadCode": nothing, "robotCode": config.robot}
     refusal = await _refusal(api, "POST", "/v1.0/robot/messageFiles/download", file)
-    if isinstance(refusal, ScopeMissing):
-        findings.append(_lacks(refusal, "qyapi_robot_sendmsg", "only the webhook of a question can be answered by"))
-    elif refusal is not None and refusal.code.startswith(_ROBOT) and refusal.code != _NO_FILE:
+    if isinstance(refusal, DingTalkError) and refusal.code.startswith(_ROBOT) and refusal.code != _NO_FILE:
         findings.append(f"robot_code: DingTalk knows no robot {config.robot!r} of this app; leave it empty")
+    else:
+        findings += _lacks(refusal, "qyapi_robot_sendmsg", "only the webhook of a question can be answered by")
     if config.template is not None:
         findings += await _card_findings(api, config.template.variable, nothing)
     return findings
@@ -55,27 +52,28 @@ async def _card_findings(api: DingTalkApi, variable: str, nothing: str) -> list[
     found = []
     for path, body, scope in calls:
         refusal = await _refusal(api, "PUT", path, body)
-        if isinstance(refusal, ScopeMissing):
-            found.append(_lacks(refusal, scope, "answers are Markdown messages, not AI cards"))
+        found += _lacks(refusal, scope, "answers are Markdown messages, not AI cards")
     return found
 
 
-async def _refusal(api: DingTalkApi, method: str, path: str, body: Mapping[str, Any]) -> DingTalkError | None:
+async def _refusal(api: DingTalkApi, method: str, path: str, body: Mapping[str, Any]) -> DeliveryError | None:
     """What DingTalk says to a call about something that does not exist; None where that is all it says."""
     try:
         await api.call(method, path, body)
-    except DingTalkError as error:
-        return error
     except TargetGone:
         return None
     except DeliveryError as error:
-        raise ConnectionLost(str(error)) from error
+        return error
     return None
 
 
-def _lacks(error: ScopeMissing, scope: str, without: str) -> str:
-    scopes = " and ".join(error.scopes) or scope
-    return (
-        f"the app lacks the scope {scopes}: {without}; add it in the developer console under Permissions, "
-        "and publish a version"
-    )
+def _lacks(refusal: DeliveryError | None, scope: str, without: str) -> list[str]:
+    """Whether the app has `scope`, by how a call that needs it was refused."""
+    match refusal:
+        case ScopeMissing():
+            scopes = " and ".join(refusal.scopes) or scope
+            way_out = "add it in the developer console under Permissions, and publish a version"
+            return [f"the app lacks the scope {scopes}: {without}; {way_out}"]
+        case None | DingTalkError():
+            return []
+    return [f"whether the app has the scope {scope} could not be seen ({refusal}); try again later"]

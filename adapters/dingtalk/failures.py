@@ -57,8 +57,19 @@ _GONE = frozenset(
 )
 _LATER = frozenset(("-1", "system.busy", "ServiceUnavailable"))
 _DOUBTFUL = frozenset(("unknown.send.result",))
-_TOKEN_OVER = frozenset(("InvalidAuthentication", "40014", "42001"))
-_CREDENTIALS = frozenset(("authFailed", "invalidClientIdOrSecret", "Forbidden.AccessDenied.IpNotInWhiteList"))
+_NOT_AUTHENTIC = frozenset(
+    (
+        "40014",  # an access token
+        "40089",
+        "42001",  # an access token that is over
+        "Forbidden.AccessDenied.IpNotInWhiteList",
+        "InvalidAuthentication",  # an access token
+        "Unauthorized",
+        "authFailed",
+        "invalid.client",
+        "invalidClientIdOrSecret",
+    )
+)
 _CODE = re.compile(r"[\w.-]{1,100}")
 
 
@@ -77,39 +88,43 @@ class ScopeMissing(DingTalkError):
 
     def __init__(self, call: str, code: str, scopes: tuple[str, ...]) -> None:
         super().__init__(call, code)
+        self.args = (f"{call}: {code}, the app lacks {' and '.join(scopes) or 'a scope'}",)
         self.scopes = scopes
         """What it would need, as far as DingTalk tells."""
 
 
-class TokenOver(DeliveryUnavailable):
-    """The access token is good no more; a fresh one may be."""
-
-
 class CredentialsRefused(DeliveryUnavailable):
-    """The app's credentials are not valid (any more). A reply waits; the account is what has failed."""
+    """The access token is not valid (any more), or the app's credentials are not. In the first case a fresh one may be;
+    in the second a reply waits, and the account is what has failed."""
 
     def __init__(self, code: str) -> None:
         super().__init__(f"DingTalk refuses the credentials ({code})")
         self.code = code
 
 
-def refusal(call: str, status: int, data: Any) -> DeliveryError | None:
-    """What an answer that is no success means; None for a success. `data` is its JSON, None if it has none."""
+class ShutOut(RateLimited):
+    """DingTalk answers nothing of what this machine's address asks."""
+
+
+def refusal(call: str, status: int, data: Any, *, pause: float | None = None) -> DeliveryError | None:
+    """What an answer that is no success means; None for a success.
+
+    `data` is its JSON: None if it has none, empty for an empty body, which says what its status says. `pause`: the
+    seconds that the answer asks to wait for, if it does.
+    """
     if not isinstance(data, Mapping):
-        return DeliveryUnavailable(f"{call}: status 503") if status == 503 else _unread(call, status)
+        if status < 400:  # a page of something in between: it says nothing about what became of the call
+            return DeliveryUncertain(f"{call}: status {status} without JSON")
+        data = {}
     if data.get("status") == 1111:
-        return RateLimited(f"{call}: this machine's address calls DingTalk too often", retry_after=SHUT_OUT)
+        return ShutOut(f"{call}: this machine's address calls DingTalk too often", retry_after=SHUT_OUT)
     code = _code(data)
     if 200 <= status < 300 and code in ("", "0"):
         return None
-    return _meaning(call, status, code, data)
-
-
-def _unread(call: str, status: int) -> DeliveryError:
-    """Not JSON: a page of something in between. It says nothing about what became of the call."""
-    if 400 <= status < 500:
-        return DingTalkError(call, f"status {status}")
-    return DeliveryUncertain(f"{call}: status {status} without JSON")
+    found = _meaning(call, status, code, data)
+    if pause is not None and isinstance(found, RateLimited):
+        found.retry_after = max(found.retry_after, pause)
+    return found
 
 
 def _code(data: Mapping[str, Any]) -> str:
@@ -126,16 +141,14 @@ def _meaning(call: str, status: int, code: str, data: Mapping[str, Any]) -> Deli
         return RateLimited(f"{call}: {code or 'too many calls'}", retry_after=_SECOND)
     if "QpmLimit" in code:
         return RateLimited(f"{call}: {code}", retry_after=_MINUTE)
-    if code in _TOKEN_OVER:
-        return TokenOver(f"{call}: {code}")
-    if code in _CREDENTIALS or (status == 401 and not code):
+    if code in _NOT_AUTHENTIC or (status == 401 and not code):
         return CredentialsRefused(code or "status 401")
     if code.endswith("AccessTokenPermissionDenied"):
         return ScopeMissing(call, code, _scopes(data))
     if code in _GONE:
         return TargetGone(f"{call}: {code}")
     if code in _LATER or status == 503:
-        return DeliveryUnavailable(f"{call}: {code}")
+        return DeliveryUnavailable(f"{call}: {code or f'status {status}'}")
     detail = str(data.get("message") or data.get("errmsg") or "")
     if code == "unknownError" and "key invalid" in detail:  # a card's variable, though the status is 500
         return DingTalkError(call, "key invalid", detail)

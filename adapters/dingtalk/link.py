@@ -30,6 +30,7 @@ from websockets.exceptions import ConnectionClosed
 from yarl import URL
 
 from adapters.dingtalk.api import DingTalkApi
+from adapters.dingtalk.failures import DingTalkError
 from core.clock import Clock
 from core.errors import ConnectionLost
 
@@ -45,7 +46,7 @@ _LARGEST_FRAME = 4 * 1024 * 1024
 """Bytes."""
 
 ANNOUNCED = "DingTalk replaces the connection"
-"""The reason why a link ends whose end was announced: nothing new comes, and ten seconds later it is closed."""
+"""The reason why a link is over whose end was announced: DingTalk closes it after ten seconds."""
 
 SUBSCRIPTIONS = [{"type": "CALLBACK", "topic": ChatbotMessage.TOPIC}]
 AGENT = f"dingtalk-sdk-python/v{VERSION_STRING}-chatgpt-ms"
@@ -101,6 +102,11 @@ class _Messages(CallbackHandler):  # type: ignore[misc]  # the SDK has no types
         await self._link.take(message.data)
         return AckMessage.STATUS_OK, None
 
+    async def raw_process(self, callback_message: Any) -> Any:
+        answer = await super().raw_process(callback_message)
+        answer.message = "OK"  # the SDK says nothing there; the protocol does
+        return answer
+
 
 class _System(SystemHandler):  # type: ignore[misc]  # the SDK has no types
     def __init__(self, link: Link) -> None:
@@ -108,26 +114,23 @@ class _System(SystemHandler):  # type: ignore[misc]  # the SDK has no types
         self._link = link
 
     async def raw_process(self, system_message: Any) -> Any:
-        """Pings are answered. The announcement of the end is not, and the SDK closes when this returns: not before
-        what came earlier is dealt with."""
+        """Pings are answered. The announcement of the end is not; the SDK would close when this returns, and lose what
+        is on its way and what is not acknowledged yet: DingTalk closes."""
         if system_message.headers.topic != SystemMessage.TOPIC_DISCONNECT:
             return await super().raw_process(system_message)
-        await self._link.announced()
-        return None
+        self._link.announced()
+        return await asyncio.get_running_loop().create_future()
 
 
 class Link:
-    """Enter it to connect, leave it to close. `over` is set with the reason once nothing new will come."""
+    """Enter it to connect, leave it to close. `over` is set with the reason once another one is needed."""
 
     def __init__(self, api: DingTalkApi, clock: Clock, take: Take) -> None:
         self._api = api
         self._clock = clock
-        self._take = take
         self._client: asyncio.Task[None] | None = None
         self._connected: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._under_way = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self.take = take
         self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.heard: datetime | None = None
         """When the last frame came, answers to our pings included."""
@@ -160,9 +163,10 @@ class Link:
     ) -> None:
         await self._close()
 
-    async def drain(self) -> None:
-        """Returns when the messages that came are dealt with."""
-        await self._idle.wait()
+    async def closed(self, *, within: float) -> None:
+        """Returns when DingTalk has closed the connection, or after so many seconds."""
+        if self._client is not None:
+            await asyncio.wait({self._client}, timeout=within)
 
     async def _close(self) -> None:
         client, self._client = self._client, None
@@ -174,7 +178,7 @@ class Link:
     # What the client tells
 
     def end(self, reason: str) -> None:
-        """Nothing more will come. The first reason counts."""
+        """The connection is gone. The first reason counts."""
         if not self.over.done():
             self.over.set_result(reason)
         if self._client is not None:
@@ -202,22 +206,18 @@ class Link:
         finally:
             self.end(reason or f"the connection ended ({connection.close_code})")
 
-    async def take(self, data: Any) -> None:
-        """A push came. Raises NotTaken."""
-        self._under_way += 1
-        self._idle.clear()
-        try:
-            await self._take(data)
-        finally:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
-
-    async def announced(self) -> None:
-        """DingTalk will end the connection. Returns when what it brought is dealt with."""
+    def announced(self) -> None:
+        """DingTalk will end the connection."""
         if not self.over.done():
             self.over.set_result(ANNOUNCED)
-        await self.drain()
+
+
+def no_stream(error: DingTalkError) -> str:
+    """Why DingTalk gives no ticket, with the way out."""
+    return (
+        f"DingTalk opens no stream for the app ({error.code}); add the robot to the app, "
+        "with Stream mode for its messages, and publish a version"
+    )
 
 
 def _quiet() -> logging.Logger:

@@ -16,8 +16,8 @@ import structlog
 
 from adapters.dingtalk.address import Address
 from adapters.dingtalk.api import DingTalkApi
-from adapters.dingtalk.webhook import WebhookOver, Webhooks
-from core.errors import RateLimited, TargetGone
+from adapters.dingtalk.webhook import WebhookRefuses, Webhooks
+from core.errors import DeliveryUnavailable, RateLimited, TargetGone
 from core.markdown.dialects.dingtalk import DINGTALK
 from core.markdown.mentions import defuse
 from core.markdown.parse import parse
@@ -51,7 +51,7 @@ class Messages:
             try:
                 await self._webhooks.post(address, title, rendered)
                 return None
-            except (WebhookOver, RateLimited) as error:
+            except (WebhookRefuses, RateLimited, DeliveryUnavailable) as error:
                 if not _reachable(address):
                     raise
                 log.debug("the webhook does not take it", error=str(error))

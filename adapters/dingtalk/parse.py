@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from adapters.dingtalk.address import Address
+from core.clock import SystemClock
 from core.messages import (
     AccountId,
     Attachment,
@@ -52,14 +53,14 @@ def parse_message(payload: Any, *, account: AccountId) -> InboundMessage | None:
         text_in(payload, "chatbotUserId"),
     )
     staff = text_in(payload, "senderStaffId")
-    sent_at = _time(payload.get("createAt"))
-    if not id or not conversation or kind not in (_DIRECT, _GROUP) or not (staff or sender) or sent_at is None:
+    if not id or not conversation or kind not in (_DIRECT, _GROUP) or not (staff or sender):
         return None
     if (robot and sender == robot) or over_quota(payload):
         return None
     text, attachments = _read(payload)
     if not text.strip() and not attachments:
         return None
+    sent_at = _time(payload.get("createAt")) or SystemClock().now()  # an example of a document's misspells it
     address = Address(
         conversation=conversation,
         direct=kind == _DIRECT,
@@ -68,6 +69,7 @@ def parse_message(payload: Any, *, account: AccountId) -> InboundMessage | None:
         robot=text_in(payload, "robotCode"),
         webhook=text_in(payload, "sessionWebhook"),
         until=_milliseconds(payload.get("sessionWebhookExpiredTime")) or 0,
+        asked=int(sent_at.timestamp() * 1000),
     )
     return InboundMessage(
         id=MessageId(id),
@@ -76,7 +78,7 @@ def parse_message(payload: Any, *, account: AccountId) -> InboundMessage | None:
         sender=Sender(id=_user_id(staff, sender), display_name=text_in(payload, "senderNick")),
         channel=ChannelId(conversation),
         is_direct=kind == _DIRECT,
-        mentions_bot=payload.get("isInAtList") is True or _mentioned(payload, robot),
+        mentions_bot=_mentioned(payload, robot),
         text=text.strip(),
         quoted=_quoted(payload, sender, robot),
         attachments=attachments,
@@ -167,7 +169,11 @@ def _quoted_text(content: Payload) -> str:
 
 
 def _mentioned(payload: Payload, robot: str) -> bool:
-    return bool(robot) and any(text_in(each, "dingtalkId") == robot for each in items_in(payload, "atUsers"))
+    """Both fields that tell it are optional. A group's message that has neither would not have been pushed otherwise."""
+    if payload.get("isInAtList") is None and payload.get("atUsers") is None:
+        return text_in(payload, "conversationType") == _GROUP
+    among = bool(robot) and any(text_in(each, "dingtalkId") == robot for each in items_in(payload, "atUsers"))
+    return payload.get("isInAtList") is True or among
 
 
 def _user_id(staff: str, sender: str) -> UserId:

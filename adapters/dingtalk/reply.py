@@ -18,7 +18,7 @@ from adapters.dingtalk.messages import Messages
 from adapters.dingtalk.signs import Signs
 from core.adapter import CanEdit, CanStream, CanType, IdempotencyKey, Keyed, ReplyChannel, StreamSink, TextLimits
 from core.delivery import dialect_of
-from core.errors import DeliveryUncertain, TargetGone
+from core.errors import DeliveryUnavailable, DeliveryUncertain, TargetGone
 from core.markdown.dialect import Dialect
 from core.markdown.dialects.dingtalk import DINGTALK
 from core.messages import MessageId
@@ -38,6 +38,9 @@ more than 3,000 Chinese characters clients show it empty (https://github.com/soi
 
 _CJK = re.compile(r"[\u4e00-\u9fff]")
 _REMEMBERED = 5_000
+_ATTEMPTS = 3
+"""Calls for cards that fail before a message is tried too. It comes after some seconds; where it fails as well, it is not
+the cards that are the reason, and they are tried again."""
 
 
 class Doubts:
@@ -82,8 +85,9 @@ class MarkdownReply(ReplyChannel, CanType):
 class CardReply(MarkdownReply, CanStream, CanEdit, Keyed):
     """AI cards. The one that is made with a key is always the same one.
 
-    Where DingTalk refuses a card, the text is a Markdown message at once. That one is not `Keyed`: if its sending is in
-    doubt, it is marked by us when it is sent again (after a crash in that very moment, it is not).
+    Where DingTalk refuses a card, the text is a Markdown message at once; where cards fail again and again, after a few
+    attempts. A message is not `Keyed`: if its sending is in doubt, or the card may say the same, it is marked by us (after
+    a crash in that very moment, it is not).
     """
 
     limits: ClassVar[TextLimits] = CARD.limits
@@ -95,33 +99,42 @@ class CardReply(MarkdownReply, CanStream, CanEdit, Keyed):
         super().__init__(messages, signs, address)
         self._cards = cards
         self._doubts = doubts
+        self._failures = 0
+        self._unsure: set[str] = set()
+        """Cards that may say their text, though the call failed."""
 
     async def send(self, text: str, *, key: IdempotencyKey) -> MessageId | None:
         """Show `text` on the card of this key."""
         fits = CARD.size(text) <= CARD.limits.max_length  # else it was cut for messages, while there were no cards
-        if key in self._doubts or not fits or not self._cards.usable(self._address):
-            return await self._send_message(text, key)
-        try:
-            await self._cards.make(self._address, key)
-        except NoCard as error:
-            log.info("a message goes in the place of a card", error=str(error))
-            return await self._send_message(text, key)
-        try:
-            await self._cards.write(key, CARD.render(text), last=True)
-        except NoCard as error:
-            log.warning("a card failed; a message follows it", error=str(error))
+        if fits and key not in self._doubts and self._cards.usable(self._address):
+            try:
+                await self._cards.make(self._address, key)
+                await self._write(key, text)
+            except NoCard as error:
+                log.info("a message goes in the place of a card", error=str(error))
+            except (DeliveryUnavailable, DeliveryUncertain) as error:
+                if not self._is_enough():
+                    raise
+                log.warning("a message goes in the place of a card that fails", error=str(error))
+            else:
+                self._signs.answered(self._address)
+                return message_id(key, 1)
+        message = await self._send_message(text, key)
+        if self._cards.may_be(key):
             await self._cards.fail(key)
-            return await self._send_message(text, key)
-        self._signs.answered(self._address)
-        return message_id(key, 1)
+        return message
 
     async def edit(self, message: MessageId, text: str) -> None:
         """Let `text` be what the first card of the answer says. The others say a dash, until their part is sent."""
         first, *others = cards_of(message)
         try:
-            await self._cards.write(first, CARD.render(text), last=True)
+            await self._write(first, text)
         except NoCard as error:
             await self._cards.fail(first)
+            raise TargetGone(str(error)) from None
+        except (DeliveryUnavailable, DeliveryUncertain) as error:
+            if not self._is_enough():
+                raise
             raise TargetGone(str(error)) from None
         await self._cards.leave_over(first, others)
         self._signs.answered(self._address)
@@ -131,8 +144,20 @@ class CardReply(MarkdownReply, CanStream, CanEdit, Keyed):
             self._cards, self._address, key, dialect_of(self), begun=lambda: self._signs.answered(self._address)
         )
 
+    async def _write(self, card: str, text: str) -> None:
+        try:
+            await self._cards.write(card, CARD.render(text), last=True)
+        except DeliveryUncertain:
+            self._unsure.add(card)
+            raise
+
+    def _is_enough(self) -> bool:
+        """Another call for a card failed."""
+        self._failures += 1
+        return self._failures >= _ATTEMPTS
+
     async def _send_message(self, text: str, key: IdempotencyKey) -> MessageId | None:
-        if key in self._doubts:
+        if key in self._doubts or key in self._unsure:
             text = f"{text}\n\n{say('repeated', 'zh' if _CJK.search(text) else 'en')}"
         try:
             return await super().send(text, key=key)

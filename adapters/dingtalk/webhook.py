@@ -27,14 +27,14 @@ _SHUT_OUT = 600.0
 _NEAR_THE_END = 30_000
 """Milliseconds before its end from which on a webhook is not used."""
 _REMEMBERED = 5_000
-_NO_SESSION = "300001"
 _TOO_FAST = "410100"
+_WORDS = frozenset(("430101", "430102", "430103", "430104"))
 
 T = TypeVar("T")
 
 
-class WebhookOver(DingTalkError):
-    """The webhook has ended, or is none of DingTalk's."""
+class WebhookRefuses(DingTalkError):
+    """The webhook has ended (300001), or does not take this; by the API it may go."""
 
 
 class Webhooks:
@@ -56,16 +56,17 @@ class Webhooks:
         return bool(address.webhook) and not ended and self._is_ours(address.webhook)
 
     async def post(self, address: Address, title: str, text: str) -> None:
-        """Show a Markdown message. Raises WebhookOver, RateLimited, and what the API raises."""
+        """Show a Markdown message. Raises WebhookRefuses, RateLimited, and what the API raises; DingTalkError only
+        where the words are what is refused."""
         self._count(address.conversation)
         body = {"msgtype": "markdown", "markdown": {"title": title, "text": text}}
         try:
             await self._api.post(URL(address.webhook, encoded=True), body, name="sessionWebhook")
         except DingTalkError as error:
-            if error.code == _NO_SESSION:
-                raise WebhookOver("sessionWebhook", error.code) from None
-            if error.code != _TOO_FAST:
+            if error.code in _WORDS:
                 raise
+            if error.code != _TOO_FAST:
+                raise WebhookRefuses("sessionWebhook", error.code) from None
             _remember(self._shut, address.conversation, self._clock.monotonic() + _SHUT_OUT)
             raise RateLimited("sessionWebhook: too many messages", retry_after=_SHUT_OUT) from None
 

@@ -70,11 +70,11 @@ class RefusedByOld(Exception):
 
 @dataclass
 class Fault(faults.Fault):
-    """Other kinds: `punished` (the address of the caller is shut out), a number of the old API's, or else a code of the
-    new API's."""
+    """Other kinds: `punished` (the address of the caller is shut out), `bare` (an answer without a body; below 300 it
+    took effect), a number of the old API's, or else a code of the new API's."""
 
     status: int = 400
-    """Of an answer with such a code."""
+    """Of a bare answer, or of one with such a code."""
 
 
 class DingTalkApi:
@@ -161,7 +161,8 @@ class DingTalkApi:
                 now = time.monotonic()
                 token = next((each for each, end in app.tokens.items() if end > now), secrets.token_hex(16))
                 app.tokens[token] = now + self.world.token_lasts
-                return {"accessToken": token, "expireIn": self.world.token_lasts}
+                end = self.world.token_end
+                return {"accessToken": token, **({"expireIn": self.world.token_lasts} if end is None else end)}
         raise Refused(400, "invalidClientIdOrSecret", "无效的clientId或者clientSecret")
 
     # Limits and faults
@@ -181,22 +182,28 @@ class DingTalkApi:
         if began + _ON_THE_WAY < now < end - 0.02:
             self.world.complain(f"{call}: called {end - now:.2f} s before the end of a pause")
         fault = self._raise_fault(call, place)
-        if fault == "html":
+        if fault is not None and fault.kind == "bare":
+            if fault.status < 300:
+                await run()
+            asks = {"Retry-After": f"{fault.seconds:g}"} if fault.seconds else {}
+            return web.Response(status=fault.status, headers=asks)
+        kind = "" if fault is None else fault.kind
+        if kind == "html":
             return web.Response(status=502, text="<html><body>Bad Gateway</body></html>", content_type="text/html")
-        if fault == "punished":
+        if kind == "punished":
             return web.json_response({"status": 1111, "wait": 5, "source": "x5", "punish": "deny", "uuid": "x"})
         if app is not _NOBODY and call != WEBHOOK:
             self._count(call, app)
         answer = await run()
-        if fault == "lost":
+        if kind == "lost":
             raise Lost
         return web.json_response(answer)
 
-    def _raise_fault(self, call: str, place: str) -> str:
-        """Take the next fault that is meant for this call: raised, or named if it is not a refusal."""
+    def _raise_fault(self, call: str, place: str) -> Fault | None:
+        """Take the next fault that is meant for this call: raised, or returned if it is not a refusal."""
         fault = befalls(self.faults, call)
         if fault is None:
-            return ""
+            return None
         match fault.kind:
             case "limit":
                 now = time.monotonic()
@@ -206,8 +213,8 @@ class DingTalkApi:
                 raise Refused(403, _TOO_OFTEN, "您的企业应用调用钉钉开放平台当前接口的所有请求都被暂时禁用了")
             case "broken":
                 raise Lost
-            case "lost" | "html" | "punished":
-                return fault.kind
+            case "lost" | "html" | "punished" | "bare":
+                return fault
             case number if number.isdigit():
                 raise RefusedByOld(int(number), "simulated")
             case code:

@@ -12,7 +12,7 @@ import json
 import random
 import secrets
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 from xml.sax.saxutils import escape
@@ -67,6 +67,8 @@ class DingTalkGateway(Links[_Socket]):
         self.base = ""
         self.failed: Counter[str] = Counter()
         """Acknowledgements that say that the handler failed, by event."""
+        self.answers: deque[dict[str, Any]] = deque(maxlen=1_000)
+        """To pushes, as they were."""
         self.opened: Counter[str] = Counter()
         """Tickets given, by app."""
         self.ping_every = 1.0
@@ -191,6 +193,7 @@ class DingTalkGateway(Links[_Socket]):
             return "without its content type"
         if id in socket.asked:
             return "" if socket.asked.pop(id) == data.get("opaque") else "a ping's text is not given back"
+        self.answers.append(answer)
         event = socket.pushed.pop(id, "")
         if not event:
             return "" if socket.leaving else "to nothing"
@@ -203,10 +206,11 @@ class DingTalkGateway(Links[_Socket]):
 
     # What a test does
 
-    async def disconnect(self, name: str, reason: str = "connection is expired") -> None:
-        """Announce the end of every open connection, push nothing more there, and close it after a while."""
+    async def disconnect(self, name: str, reason: str = "connection is expired", *, pushes_on: bool = False) -> None:
+        """Announce the end of every open connection, push nothing more there (or still, what was on its way), and close
+        it after a while."""
         for socket in self.open(name):
-            socket.leaving = True
+            socket.leaving = not pushes_on
             await self._farewell(socket, reason)
 
     async def _farewell(self, socket: _Socket, reason: str) -> None:

@@ -178,6 +178,8 @@ class DingTalkWorld:
         self.complaints: list[str] = []
         self.webhook_lasts = WEBHOOK_LASTS
         self.token_lasts = 7200
+        self.token_end: dict[str, Any] | None = None
+        """What is told of a token's end in the place of the truth."""
         self.numbers = itertools.count(1)
 
     def complain(self, text: str) -> None:

@@ -15,12 +15,12 @@ from adapters.dingtalk.cards import Cards, NoCard
 from adapters.dingtalk.growing import GrowingAnswer, card_of, cards_of, message_id
 from adapters.dingtalk.reply import CARD, CardReply, MarkdownReply
 from core.adapter import IdempotencyKey
-from core.errors import DeliveryUncertain
+from core.errors import DeliveryUnavailable, DeliveryUncertain
 from core.messages import AccountId, MessageId
 from tests.contract.suite import hurry, long_answer
 from tests.contract.world import World, missing, once, until
 from tests.simulators.dingtalk import SimulatedDingTalk
-from tests.simulators.dingtalk_api import CREATE_AND_DELIVER, SHOWING, STREAMING, WEBHOOK, Fault
+from tests.simulators.dingtalk_api import CREATE_AND_DELIVER, GROUP, SHOWING, STREAMING, WEBHOOK, Fault
 from tests.simulators.dingtalk_world import DingTalkCard, DingTalkRoom
 from tests.simulators.openai_server import OpenAIServer
 
@@ -268,6 +268,37 @@ async def test_a_message_in_the_place_of_a_card_is_marked_when_it_may_be_a_secon
         assert type(adapter.reply(address(dingtalk).dump())) is MarkdownReply
 
 
+@pytest.mark.parametrize("call", [CREATE_AND_DELIVER, STREAMING])
+async def test_where_cards_fail_again_and_again_a_message_goes_and_no_card_is_left_growing(
+    world: World, dingtalk: SimulatedDingTalk, call: str
+) -> None:
+    dingtalk.api.faults += [Fault((call,), "bare", status=500) for _ in range(30)]
+    async with world.gateway() as gateway:
+        asked = await world.platform.person_writes("hello", direct=False)
+        await until(lambda: not missing("answer to: hello", world.texts(asked)))
+        await until(lambda: gateway.idle)
+        assert len([text for text in world.texts(asked) if text]) == 1
+        assert await gateway.store.dead_letters() == []
+    (text,) = [text for text in world.texts(asked) if text]
+    assert ("(may be repeated)" in text) == (call == STREAMING)  # the card may say it
+    assert {card.status for card in cards(dingtalk)} <= {"failed"}
+
+
+async def test_where_messages_fail_as_well_the_card_is_tried_again(dingtalk: SimulatedDingTalk) -> None:
+    async with signed_in(dingtalk) as adapter:
+        reply = adapter.reply(address(dingtalk).dump())
+        assert isinstance(reply, CardReply)
+        dingtalk.api.faults += [Fault((CREATE_AND_DELIVER,), "bare", status=503) for _ in range(5)]
+        dingtalk.api.faults += [Fault((call,), "bare", status=503) for call in 3 * (WEBHOOK, GROUP)]
+        for _ in range(5):
+            with pytest.raises(DeliveryUnavailable):
+                await reply.send("the answer", key=KEY)
+        await reply.send("the answer", key=KEY)
+        assert texts(dingtalk) == ["the answer"]
+        assert [card.status for card in cards(dingtalk)] == ["done"]
+        assert dingtalk.api.faults == []
+
+
 async def test_whoever_has_no_id_in_the_company_gets_messages(world: World, dingtalk: SimulatedDingTalk) -> None:
     dingtalk.world.person("eve").outside = True
     async with world.gateway() as gateway:
@@ -346,6 +377,40 @@ async def test_the_sign_is_there_while_nothing_is_to_be_read(
         world.model.resume()
         await world.answered(gateway, asked, "answer to: hello")
         await until(lambda: dingtalk.world.signs["bot", asked.message] == 0)
+
+
+async def test_a_sign_that_an_earlier_process_left_goes_with_the_answer(dingtalk: SimulatedDingTalk) -> None:
+    question = (await dingtalk.person_writes("hello", direct=False)).message
+    here = address(dingtalk, message=question, asked=1)
+    async with signed_in(dingtalk, card_template="") as adapter:
+        await adapter._signs.show(here)
+        # the process dies
+    assert dingtalk.world.signs["bot", question] == 1
+    async with signed_in(dingtalk, card_template="") as later:
+        for part in ("one", "two"):
+            await later.reply(here.dump()).send(part, key=KEY)
+        await until(lambda: dingtalk.world.signs["bot", question] == 0)
+        fresh = address(dingtalk, message="msg-of-now", asked=2**43)
+        await later.reply(fresh.dump()).send("an answer without a sign", key=KEY)
+    assert len([call for call, _ in dingtalk.world.calls if call.endswith("emotion/recall")]) == 1
+
+
+async def test_a_sign_that_cannot_be_taken_away_says_nothing_of_others(dingtalk: SimulatedDingTalk) -> None:
+    question = (await dingtalk.person_writes("hello", direct=False)).message
+    async with signed_in(dingtalk) as adapter:
+        dingtalk.api.faults.append(Fault(("POST /v1.0/robot/emotion/recall",), "param.error"))
+        adapter._signs.answered(address(dingtalk, message="msg-of-long-ago", asked=1))
+        await until(lambda: not dingtalk.api.faults)
+        await adapter._signs.show(address(dingtalk, message=question))
+        assert dingtalk.world.signs["bot", question] == 1
+
+
+async def test_signing_out_takes_signs_away_whose_answer_was_just_given(dingtalk: SimulatedDingTalk) -> None:
+    question = (await dingtalk.person_writes("hello", direct=False)).message
+    async with signed_in(dingtalk) as adapter:
+        await adapter._signs.show(address(dingtalk, message=question))
+        adapter._signs.answered(address(dingtalk, message=question))
+    assert dingtalk.world.signs["bot", question] == 0
 
 
 async def test_where_there_is_no_sign_it_is_not_asked_for_again(world: World, dingtalk: SimulatedDingTalk) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -57,6 +57,8 @@ def test_a_mention_of_others_or_of_everybody_alone_is_none_of_the_bot() -> None:
     assert message("text-group-others-mentioned").text == "ask @Bob about it"
     assert message("text-group", isInAtList=None).mentions_bot  # it is among atUsers
     assert not message("text-group", isInAtList="true", atUsers=[]).mentions_bot
+    assert message("text-group", isInAtList=None, atUsers=None).mentions_bot  # both are optional
+    assert not message("text-direct", isInAtList=None, atUsers=None).mentions_bot
 
 
 @pytest.mark.parametrize("kind", ["3", "", None, 1, "direct"])
@@ -123,13 +125,16 @@ def test_what_nobody_wrote_or_nobody_can_read_is_no_message() -> None:
         assert read(name) is None, name
     assert read("text-direct", senderId=ME) is None
     assert read("text-direct", msgId="") is None
-    assert read("text-direct", createAt="yesterday") is None
     assert over_quota(payload("over-quota"))
     assert not over_quota(payload("text-direct"))
 
 
-def test_times_may_be_texts_as_the_document_says() -> None:
+def test_times_may_be_texts_as_the_document_says_or_missing_as_in_its_example() -> None:
     assert message("text-direct", createAt="1758614401894").sent_at == message("text-direct").sent_at
+    for unread in (None, "yesterday", -1):
+        found = message("text-direct", createAt=unread)
+        assert timedelta() <= datetime.now(UTC) - found.sent_at < timedelta(minutes=1)
+        assert Address.load(found.reply_to).asked == int(found.sent_at.timestamp() * 1000)
 
 
 def test_the_way_back_survives_being_stored() -> None:

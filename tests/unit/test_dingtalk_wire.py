@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import threading
 from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ from pydantic import SecretStr
 from adapters.dingtalk import Config, DingTalkAdapter
 from adapters.dingtalk.address import Address
 from adapters.dingtalk.api import DingTalkApi
-from adapters.dingtalk.failures import CredentialsRefused, DingTalkError, ScopeMissing, TokenOver, refusal
+from adapters.dingtalk.failures import CredentialsRefused, DingTalkError, ScopeMissing, ShutOut, refusal
 from adapters.dingtalk.messages import title_of
 from core.adapter import IdempotencyKey, Receipt
 from core.errors import (
@@ -37,6 +38,7 @@ from tests.contract.platform import Delivery
 from tests.contract.world import holds, until
 from tests.simulators.dingtalk import SimulatedDingTalk
 from tests.simulators.dingtalk_api import GROUP, ONE_TO_ONE, TOKEN, WEBHOOK, Fault
+from tests.simulators.dingtalk_gateway import OPEN
 
 KEY = IdempotencyKey("0123456789abcdef-0")
 
@@ -126,9 +128,12 @@ def shown(dingtalk: SimulatedDingTalk, message: InboundMessage) -> list[str]:
         (403, {"code": "Forbidden.AccessDenied.QpmLimitForAppkeyAndApi"}, RateLimited),
         (200, {"errcode": 90018}, RateLimited),
         (400, {"code": "send.too.fast"}, RateLimited),
-        (200, {"status": 1111, "wait": 5, "punish": "deny"}, RateLimited),
+        (200, {"status": 1111, "wait": 5, "punish": "deny"}, ShutOut),
         (429, {}, RateLimited),
-        (400, {"code": "InvalidAuthentication"}, TokenOver),
+        (429, None, RateLimited),
+        (400, {"code": "InvalidAuthentication"}, CredentialsRefused),
+        (401, {"code": "Unauthorized"}, CredentialsRefused),
+        (401, None, CredentialsRefused),
         (400, {"code": "invalidClientIdOrSecret"}, CredentialsRefused),
         (401, {"code": "authFailed"}, CredentialsRefused),
         (403, {"code": "Forbidden.AccessDenied.IpNotInWhiteList"}, CredentialsRefused),
@@ -141,6 +146,8 @@ def shown(dingtalk: SimulatedDingTalk, message: InboundMessage) -> list[str]:
         (400, {"code": "unknown.send.result"}, DeliveryUncertain),
         (502, None, DeliveryUncertain),
         (200, None, DeliveryUncertain),
+        (302, None, DeliveryUncertain),
+        (200, {}, None),
         (200, {"errcode": 430102}, DingTalkError),
         (400, {"code": "contain.notAllowed.text"}, DingTalkError),
         (500, {"code": "unknownError", "message": "card streaming key invalid"}, DingTalkError),
@@ -164,6 +171,7 @@ def test_a_missing_scope_is_named(detail: dict[str, Any]) -> None:
     found = refusal("x", 403, {"code": "Forbidden.AccessDenied.AccessTokenPermissionDenied", **detail})
     assert isinstance(found, ScopeMissing)
     assert found.scopes == ("Card.Streaming.Write",)
+    assert str(found).endswith("the app lacks Card.Streaming.Write")
 
 
 # ---- signing in, tokens ----
@@ -175,6 +183,12 @@ async def test_wrong_credentials_are_final_and_named_without_the_secret(dingtalk
         await bot.adapter.__aenter__()
     assert "client_secret" in str(refused.value)
     assert "a-wrong-secret" not in str(refused.value)
+
+
+async def test_credentials_are_refused_without_a_word_too(dingtalk: SimulatedDingTalk) -> None:
+    dingtalk.api.faults.append(Fault((TOKEN,), "bare", status=401))
+    with pytest.raises(AuthenticationError):
+        await Running(dingtalk).adapter.__aenter__()
 
 
 async def test_a_platform_that_fails_or_is_not_there_is_tried_again(dingtalk: SimulatedDingTalk) -> None:
@@ -190,6 +204,26 @@ async def test_a_token_that_is_over_is_replaced_once_for_all_who_wait(dingtalk: 
         await asyncio.gather(*(bot.answers(asked, f"answer {number}", webhook="") for number in range(8)))
         assert sorted(shown(dingtalk, asked)) == [f"answer {number}" for number in range(8)]
         assert len(bot.calls(TOKEN)) == 2  # one at sign-in
+
+
+@pytest.mark.parametrize("fault", [Fault((GROUP,), "Unauthorized", status=401), Fault((GROUP,), "bare", status=401)])
+async def test_a_token_may_be_refused_in_other_words(dingtalk: SimulatedDingTalk, fault: Fault) -> None:
+    async with running(dingtalk) as bot:
+        asked = await bot.hears("hello", direct=False)
+        dingtalk.api.faults.append(replace(fault))
+        await bot.answers(asked, "the answer", webhook="")
+        assert shown(dingtalk, asked) == ["the answer"]
+        assert len(bot.calls(TOKEN)) == 2
+
+
+@pytest.mark.parametrize("told", [{}, {"expireIn": "7200"}, {"expireIn": None}])
+async def test_a_token_is_kept_whatever_is_told_of_its_end(dingtalk: SimulatedDingTalk, told: dict[str, Any]) -> None:
+    dingtalk.world.token_end = told
+    async with running(dingtalk) as bot:
+        asked = await bot.hears("hello", direct=False)
+        for number in range(3):
+            await bot.answers(asked, f"answer {number}", webhook="")
+        assert len(bot.calls(TOKEN)) == 1
 
 
 async def test_a_send_for_which_there_is_no_token_surely_did_not_happen(dingtalk: SimulatedDingTalk) -> None:
@@ -276,6 +310,14 @@ async def test_messages_that_come_in_a_burst_keep_their_order(dingtalk: Simulate
         assert [message.text for message in bot.heard] == texts
 
 
+async def test_an_acknowledgement_is_what_the_protocol_shows(dingtalk: SimulatedDingTalk) -> None:
+    async with running(dingtalk) as bot:
+        await bot.hears("hello")
+        await until(lambda: dingtalk.gateway.answers)
+    (answer,) = dingtalk.gateway.answers
+    assert (answer["code"], answer["message"], json.loads(answer["data"])) == (200, "OK", {"response": None})
+
+
 @pytest.mark.parametrize("why", ["fails", Receipt.OVERLOADED, Receipt.CLOSED])
 async def test_what_is_not_stored_is_not_acknowledged_in_any_way(dingtalk: SimulatedDingTalk, why: Any) -> None:
     async with running(dingtalk) as bot:
@@ -307,6 +349,14 @@ async def test_a_connection_that_breaks_is_replaced_at_once(dingtalk: SimulatedD
         assert len(bot.calls(TOKEN)) == 1
 
 
+async def test_an_app_without_a_stream_is_told_the_way_out(dingtalk: SimulatedDingTalk) -> None:
+    dingtalk.api.faults.append(Fault((OPEN,), "param.error"))
+    async with running(dingtalk) as bot:
+        await until(lambda: bot.task is not None and bot.task.done())
+        assert "Stream mode" in str(bot.ended())
+        assert isinstance(bot.ended(), ConnectionLost)
+
+
 async def test_a_connection_that_is_refused_is_left_to_the_supervisor(dingtalk: SimulatedDingTalk) -> None:
     async with running(dingtalk) as bot:
         dingtalk.refuse_links(1)
@@ -316,6 +366,7 @@ async def test_a_connection_that_is_refused_is_left_to_the_supervisor(dingtalk: 
 
 
 async def test_an_announced_end_is_met_by_a_second_connection_and_loses_nothing(dingtalk: SimulatedDingTalk) -> None:
+    dingtalk.gateway.farewell = 1.0
     async with running(dingtalk) as bot:
         bot.gate.clear()
         before = await dingtalk.person_writes("before")
@@ -331,6 +382,21 @@ async def test_an_announced_end_is_met_by_a_second_connection_and_loses_nothing(
         assert [dingtalk.acknowledged(each) for each in (before, after)] == [1, 1]
         assert bot.task is not None
         assert not bot.task.done()
+
+
+async def test_what_comes_over_an_old_connection_after_the_announcement_is_taken(dingtalk: SimulatedDingTalk) -> None:
+    dingtalk.gateway.farewell = 1.0
+    async with running(dingtalk) as bot:
+        await dingtalk.gateway.disconnect("bot", pushes_on=True)
+        await until(lambda: dingtalk.links() == 2)
+        old, new = dingtalk.gateway.open("bot")
+        new.leaving = True  # the old one is the only one that is pushed to
+        late = await dingtalk.person_writes("on its way")
+        await bot.got(late)
+        await until(lambda: dingtalk.acknowledged(late) == 1)
+        new.leaving = False
+        await until(lambda: dingtalk.gateway.open("bot") == [new])
+        assert old.response.closed
 
 
 async def test_a_platform_that_only_says_goodbye_is_left_to_the_supervisor(dingtalk: SimulatedDingTalk) -> None:
@@ -436,16 +502,48 @@ async def test_without_a_webhook_of_dingtalks_the_api_is_used(
         assert len(bot.calls(ONE_TO_ONE if direct else GROUP)) == 1
 
 
-@pytest.mark.parametrize("code", ["300001", "410100"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault((WEBHOOK,), "300001"),
+        Fault((WEBHOOK,), "410100"),
+        Fault((WEBHOOK,), "400105"),
+        Fault((WEBHOOK,), "310000"),
+        Fault((WEBHOOK,), "-1"),
+        Fault((WEBHOOK,), "bare", status=404),
+        Fault((WEBHOOK,), "bare", status=429),
+        Fault((WEBHOOK,), "bare", status=503),
+    ],
+    ids=lambda fault: f"{fault.kind}-{fault.status}",
+)
 @pytest.mark.parametrize("direct", [True, False])
 async def test_a_webhook_that_refuses_is_followed_by_the_api(
-    dingtalk: SimulatedDingTalk, code: str, direct: bool
+    dingtalk: SimulatedDingTalk, fault: Fault, direct: bool
 ) -> None:
     async with running(dingtalk) as bot:
         asked = await bot.hears("hello", direct=direct)
-        dingtalk.api.faults.append(Fault((WEBHOOK,), code))
+        dingtalk.api.faults.append(replace(fault))
         await bot.answers(asked, "the answer")
         assert shown(dingtalk, asked) == ["the answer"]
+        assert len(bot.calls(ONE_TO_ONE if direct else GROUP)) == 1
+
+
+async def test_a_webhook_that_cannot_be_reached_is_followed_by_the_api(dingtalk: SimulatedDingTalk) -> None:
+    """As where a firewall lets the API through and not the older half, where webhooks lead."""
+    elsewhere = "http://127.0.0.1:9"
+    async with running(dingtalk, oapi_url=elsewhere) as bot:
+        asked = await bot.hears("hello", direct=False)
+        await bot.answers(asked, "the answer", webhook=f"{elsewhere}/robot/sendBySession?session=x")
+        assert shown(dingtalk, asked) == ["the answer"]
+
+
+async def test_an_answer_without_a_body_says_what_its_status_says(dingtalk: SimulatedDingTalk) -> None:
+    async with running(dingtalk) as bot:
+        asked = await bot.hears("hello", direct=False)
+        dingtalk.api.faults += [Fault((call,), "bare", status=200) for call in (WEBHOOK, GROUP)]
+        await bot.answers(asked, "one")
+        await bot.answers(asked, "two", webhook="")
+        assert shown(dingtalk, asked) == ["one", "two"]
 
 
 async def test_twenty_messages_a_minute_go_by_webhook_and_the_rest_by_the_api(dingtalk: SimulatedDingTalk) -> None:
@@ -501,10 +599,11 @@ async def test_people_whom_the_api_does_not_write_to(dingtalk: SimulatedDingTalk
         ("lost", DeliveryUncertain),
         ("430102", DingTalkError),
         ("400013", TargetGone),
-        ("-1", DeliveryUnavailable),
     ],
 )
-async def test_http_200_is_no_success(dingtalk: SimulatedDingTalk, fault: str, kind: type[DeliveryError]) -> None:
+async def test_what_no_other_way_would_mend_is_raised(
+    dingtalk: SimulatedDingTalk, fault: str, kind: type[DeliveryError]
+) -> None:
     async with running(dingtalk) as bot:
         asked = await bot.hears("hello", direct=False)
         dingtalk.api.faults.append(Fault((WEBHOOK,), fault))
@@ -525,7 +624,12 @@ async def test_a_limit_is_waited_out_for_that_call_alone_and_longer_each_time(di
         with pytest.raises(RateLimited):  # DingTalk is not even asked
             await bot.answers(asked, "two", webhook="")
         assert len(bot.calls(GROUP)) == 1
-        await bot.answers(direct, "another call", webhook="")
+        dingtalk.api.faults.append(Fault((ONE_TO_ONE,), "bare", 600.0, status=429))
+        with pytest.raises(RateLimited) as limited:
+            await bot.answers(direct, "another", webhook="")
+        assert limited.value.retry_after == pytest.approx(600.0)
+        token = await bot.adapter._api.token()
+        assert token in dingtalk.world.app("bot").tokens
 
 
 async def test_many_calls_at_once_stay_below_the_limit_per_second(dingtalk: SimulatedDingTalk) -> None:
@@ -617,6 +721,15 @@ def test_the_configuration_says_what_a_template_needs() -> None:
     with pytest.raises(ValueError, match="not an address"):
         Config(api_url="api.dingtalk.com")
     assert "s3cret" not in repr(Config(client_secret=SecretStr("s3cret")))
+
+
+async def test_what_cannot_be_seen_is_told_and_hides_nothing_else(dingtalk: SimulatedDingTalk) -> None:
+    async with running(dingtalk, card_template="ready-made") as bot:
+        dingtalk.world.app("bot").scopes.remove("Card.Streaming.Write")
+        dingtalk.api.faults.append(Fault(("POST /v1.0/robot/messageFiles/download",), "bare", status=500))
+        found = list(await bot.adapter.diagnose())
+    assert ["qyapi_robot_sendmsg could not be seen" in each for each in found] == [True, False]
+    assert "Card.Streaming.Write" in found[1]
 
 
 async def test_what_an_account_lacks_is_told_with_the_way_out(dingtalk: SimulatedDingTalk) -> None:
