@@ -32,7 +32,7 @@ from adapters.feishu.api import FeishuApi
 from adapters.feishu.content import ELEMENT, card, simpler, streamed
 from adapters.feishu.errors import NO_SCOPE, NO_SUCH_API, REPEATED_OPERATION, SEQUENCE, UNSHOWABLE, FeishuError
 from core.clock import Clock
-from core.errors import RateLimited
+from core.errors import DeliveryError, DeliveryUncertain
 from core.markdown.dialects.feishu import FEISHU
 
 log = structlog.get_logger(__name__)
@@ -120,7 +120,7 @@ class Cards:
         rendered = FEISHU.render(text) if rendered is None else rendered
         if self._streams(shown) and await self._ended(shown, text, rendered):
             return
-        shown.rendered, shown.streaming = "", False  # whatever comes of it
+        shown.rendered = ""  # whatever comes of it
         if shown.shown.kind:
             body = {"msg_type": shown.shown.kind, "content": simpler(shown.shown.kind, text)}
             await self._change(shown, "PUT", body)
@@ -128,11 +128,15 @@ class Cards:
             await self._operate(shown, "PUT", "", {"card": {"type": "card_json", "data": card(rendered, text)}})
         else:
             await self._change(shown, "PATCH", {"content": card(rendered, text)})
-        shown.rendered = rendered
+        shown.rendered, shown.streaming = rendered, False
 
     async def stop(self, shown: Card, text: str) -> None:
         """End its streaming; in the list of chats it looks like `text` from now on. Raises as `FeishuApi.call`."""
-        await self._operate(shown, "PATCH", "/settings", {"settings": streamed(text)})
+        settings = {"settings": streamed(text)}
+        try:
+            await self._operate(shown, "PATCH", "/settings", settings)
+        except DeliveryUncertain:
+            await self._operate(shown, "PATCH", "/settings", settings)  # said twice it is true, too
         shown.streaming = False
 
     async def _ended(self, shown: Card, text: str, rendered: str) -> bool:
@@ -140,7 +144,7 @@ class Cards:
         try:
             await self._type(shown, rendered)
             await self.stop(shown, text)
-        except (FeishuError, RateLimited) as error:  # other answers may have taken what the app may call
+        except DeliveryError as error:  # to write it anew is another API, with calls of its own
             log.info("a card is written anew at its end", error=str(error))
             return False
         return True

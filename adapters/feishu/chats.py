@@ -17,9 +17,9 @@ from adapters.feishu.errors import NO_REPLY, UNSHOWABLE, USED_UP, FeishuError, G
 from adapters.feishu.signs import Signs
 from core.adapter import OutboundFile
 from core.clock import Clock
-from core.errors import DeliveryUncertain, TargetGone
+from core.errors import DeliveryUnavailable, DeliveryUncertain, TargetGone
 from core.messages import MessageId
-from core.untrusted import items_in
+from core.untrusted import items_in, text_in
 
 log = structlog.get_logger(__name__)
 
@@ -74,11 +74,8 @@ class Chats:
             if not error.repeated:
                 raise
             return Shown()
-        message = data.get("message_id")
-        if not isinstance(message, str) or not message:
-            raise DeliveryUncertain("Feishu gave no message_id for a new message")
         kind = str(data.get("msg_type") or kind)
-        return Shown(message, kind="" if kind == CARD else kind)
+        return Shown(text_in(data, "message_id"), kind="" if kind == CARD else kind)
 
     async def put_up(self, address: Address, made: Card) -> None:
         """Send a card that was made, or let Feishu say that it was sent before."""
@@ -183,13 +180,16 @@ class Chats:
             try:
                 await self.cards.stop(inherited, text)
             except FeishuError as error:
+                log.info("a card's streaming cannot be ended, or is over", error=str(error))
+            except (DeliveryUnavailable, DeliveryUncertain) as error:
                 log.info("whether a card still streams is not known", error=str(error))
+                return  # to write it anew may do; else this is tried again, too
         inherited.inherited = False
 
     async def _is_recalled(self, message: str) -> bool:
         try:
             answer = await self.api.call("GET", message_path(message))
-        except FeishuError as error:
+        except (FeishuError, DeliveryUnavailable, DeliveryUncertain) as error:
             log.info("whether a message is still there is not known", error=str(error))
             return False
         return any(item.get("deleted") is True for item in items_in(answer.get("data"), "items"))

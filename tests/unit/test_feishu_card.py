@@ -107,15 +107,35 @@ async def test_where_that_is_refused_it_is_written_anew_and_says_that_it_ends(
     assert feishu.api.faults == []
 
 
-async def test_an_end_in_doubt_is_repeated(feishu: SimulatedFeishu, place: Desk) -> None:
+@pytest.mark.parametrize("kind", ["lost", "html", "broken"])
+async def test_an_end_in_doubt_is_repeated(feishu: SimulatedFeishu, place: Desk, kind: str) -> None:
     card = await put_up(place)
-    for kind in ("lost", "html", "broken"):
-        feishu.api.faults.append(Fault((f"cardkit.v1.{SETTINGS}",), kind))
-        with pytest.raises(DeliveryUncertain):
-            await place.chats.cards.write(card, "one two")
+    feishu.api.faults.append(Fault((f"cardkit.v1.{SETTINGS}",), kind))
     await place.chats.cards.write(card, "one two")
     assert [(each.text, each.growing) for each in place.visible] == [("one two", False)]
-    assert changes(place) == [CONTENT, *[SETTINGS] * 4]
+    assert changes(place) == [CONTENT, SETTINGS, SETTINGS]
+
+
+@pytest.mark.parametrize("closed", [CONTENT, SETTINGS])
+async def test_where_one_way_is_closed_the_other_one_is_taken(
+    feishu: SimulatedFeishu, place: Desk, closed: str
+) -> None:
+    card = await put_up(place)
+    feishu.api.faults += [Fault((f"cardkit.v1.{closed}",), "html") for _ in range(99)]
+    await place.chats.cards.write(card, "one two")
+    assert [(each.text, each.growing) for each in place.visible] == [("one two", False)]
+
+
+async def test_where_every_way_is_closed_the_end_is_said_in_all_of_them_again(
+    feishu: SimulatedFeishu, place: Desk
+) -> None:
+    feishu.state.settings_end_streaming = True
+    card = await put_up(place)
+    feishu.api.faults += [Fault((f"cardkit.v1.{api}",), "html") for api in (CONTENT, UPDATE)]
+    with pytest.raises(DeliveryUncertain):
+        await place.chats.cards.write(card, "one two")
+    await place.chats.cards.write(card, "one two")
+    assert [(each.text, each.growing) for each in place.visible] == [("one two", False)]
 
 
 async def test_a_server_that_hears_the_end_in_settings_alone_hears_it(feishu: SimulatedFeishu, place: Desk) -> None:

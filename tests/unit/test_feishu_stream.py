@@ -372,17 +372,27 @@ async def test_one_that_was_announced_and_recalled_is_too(feishu: SimulatedFeish
         await later.edit(announced, "one two")
 
 
+@pytest.mark.parametrize("kind", ["code", "html"])
 async def test_where_messages_cannot_be_read_a_card_is_changed_all_the_same(
-    feishu: SimulatedFeishu, place: Desk
+    feishu: SimulatedFeishu, place: Desk, kind: str
 ) -> None:
     stored: list[MessageId] = []
     await feed(growing(place), ["one"], stored)
-    feishu.api.faults.append(Fault(("im.v1.message.get",), "code", code=230027))
+    feishu.api.faults.append(Fault(("im.v1.message.get",), kind, code=230027))
     later = reply_to(Chats(place.chats.api, SystemClock()), place.address)
     await later.edit(stored[-1], "one two")
     await later.edit(stored[-1], "one two three")
     assert [(each.text, each.growing) for each in place.visible] == [("one two three", False)]
     assert len(place.calls("message.get")) == 1
+
+
+async def test_so_it_is_where_its_streaming_cannot_be_ended(feishu: SimulatedFeishu, place: Desk) -> None:
+    stored: list[MessageId] = []
+    await feed(growing(place), ["one"], stored)
+    feishu.api.faults += [Fault((SETTINGS,), "html") for _ in range(2)]
+    later = reply_to(Chats(place.chats.api, SystemClock()), place.address)
+    await later.edit(stored[-1], "one two")
+    assert [(each.text, each.growing) for each in place.visible] == [("one two", False)]
 
 
 async def test_used_up_calls_are_no_reason_to_send_an_answer_anew(feishu: SimulatedFeishu, place: Desk) -> None:
