@@ -17,13 +17,13 @@ from adapters.feishu.address import Address
 from adapters.feishu.api import FeishuApi
 from adapters.feishu.errors import NO_SCOPE, WRONG_REACTION, FeishuError
 from core.clock import Clock
-from core.errors import DeliveryError
+from core.errors import DeliveryError, DeliveryUncertain
 
 log = structlog.get_logger(__name__)
 
 EMOJI = "Typing"
 _TIMEOUT = 5.0
-"""Seconds that an answer waits at most for its sign to be taken away."""
+"""Seconds that it may take to put a sign up, and that an answer waits for it to be taken away."""
 _LAPSED = 60.0
 """Seconds without a further call for it, after which nobody will answer: the core repeats it every 5."""
 _KEPT = 5_000
@@ -32,7 +32,7 @@ _KEPT = 5_000
 @dataclass(slots=True)
 class _Sign:
     putting: asyncio.Task[str]
-    """Puts it up and knows its id."""
+    """Puts it up and knows its id; that is empty where nobody knows whether it is up."""
     wanted: float
     """When it was last asked for."""
 
@@ -64,9 +64,7 @@ class Signs:
             self._signs.pop(question, None)
             raise
         finally:
-            # Whoever gives up on it leaves it with the id known, or not at all.
-            await asyncio.wait([putting], timeout=_TIMEOUT)
-            putting.cancel()
+            await asyncio.wait([putting])  # for whoever gives up on it, too: it ends soon
         await self._take_lapsed(now)
 
     async def take_away(self, address: Address, *, earlier: bool) -> None:
@@ -80,30 +78,33 @@ class Signs:
         self._remember(question, None)
         try:
             async with asyncio.timeout(_TIMEOUT):
-                if sign is not None:
-                    await self._take(question, await asyncio.shield(sign.putting))
+                reaction = "" if sign is None else await asyncio.shield(sign.putting)
+                if reaction:
+                    await self._take(question, reaction)
                 else:
-                    await self._take_left_behind(question)
+                    await self._take_any(question)
         except (DeliveryError, TimeoutError) as error:
             log.debug("a typing sign could not be taken away", error=str(error))
-        except asyncio.CancelledError:
-            if sign is None or not sign.putting.cancelled():
-                raise
 
     async def _put(self, question: str) -> str:
         path = f"/open-apis/im/v1/messages/{quote(question, safe='')}/reactions"
         try:
-            data = await self._api.call("POST", path, body={"reaction_type": {"emoji_type": EMOJI}})
+            async with asyncio.timeout(_TIMEOUT):
+                data = await self._api.call("POST", path, body={"reaction_type": {"emoji_type": EMOJI}})
         except FeishuError as error:
             self._able = error.code not in (NO_SCOPE, WRONG_REACTION)
             raise
+        except (DeliveryUncertain, TimeoutError) as error:
+            log.debug("whether a typing sign is up is not known", error=str(error))
+            return ""
         return str((data.get("data") or {}).get("reaction_id") or "")
 
     async def _take(self, question: str, reaction: str) -> None:
         path = f"/open-apis/im/v1/messages/{quote(question, safe='')}/reactions/{quote(reaction, safe='')}"
         await self._api.call("DELETE", path)
 
-    async def _take_left_behind(self, question: str) -> None:
+    async def _take_any(self, question: str) -> None:
+        """Whatever sign of ours there is: left behind by another process, or put up by a call whose answer got lost."""
         path = f"/open-apis/im/v1/messages/{quote(question, safe='')}/reactions"
         data = await self._api.call("GET", path, params={"reaction_type": EMOJI, "page_size": "50"})
         for item in (data.get("data") or {}).get("items") or ():

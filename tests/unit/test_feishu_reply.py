@@ -274,6 +274,16 @@ async def test_a_sign_of_an_earlier_process_goes_with_the_next_answer(feishu: Si
     assert len(place.calls("message_reaction.list")) == 1
 
 
+@pytest.mark.parametrize("kind", ["lost", "html"])
+async def test_a_sign_in_doubt_is_looked_for(feishu: SimulatedFeishu, place: Desk, kind: str) -> None:
+    feishu.api.faults.append(Fault(("im.v1.message_reaction.create",), kind))
+    await place.reply().typing()
+    assert bool(place.question.reactions) is (kind == "lost")
+    await place.reply().send("Because.", key=KEY)
+    assert place.question.reactions == {}
+    assert place.calls("message_reaction.list")
+
+
 @pytest.mark.parametrize("code", [99991672, 231001])
 async def test_where_there_are_no_signs_none_is_tried_again(feishu: SimulatedFeishu, place: Desk, code: int) -> None:
     refuse(feishu, code, apis=("im.v1.message_reaction.create",))
