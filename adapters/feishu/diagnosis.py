@@ -57,19 +57,16 @@ _STATES = {
 
 
 async def diagnose(api: FeishuApi, config: Config, bot: Mapping[str, Any]) -> Sequence[str]:
-    """One sentence for each thing that is missing; `bot` is what `bot/v3/info` told. Raises ConnectionLost."""
+    """One sentence for each thing that is missing, or cannot be seen; `bot` is what `bot/v3/info` told."""
     found = [] if text_in(bot, "open_id") else [MISSING]
     if (state := _STATES.get(bot.get("activate_status", 2))) is not None:
         found.append(f"{state}: its administrator can change that in Feishu's admin console, under Workplace")
-    try:
-        found += await _scopes(api, config)
-        found += await _version(api)
-    except DeliveryError as error:
-        raise ConnectionLost(str(error)) from error
+    found += await _scopes(api, config)
+    found += await _version(api)
     if config.mode == "websocket":
         try:
             await find_endpoint(api, config)
-        except AuthenticationError as error:
+        except (AuthenticationError, ConnectionLost) as error:
             found.append(str(error))
     return found
 
@@ -78,8 +75,8 @@ async def _scopes(api: FeishuApi, config: Config) -> list[str]:
     """https://open.feishu.cn/document/uAjLw4CM/ukTMukTMukTM/application-v6/scope/list"""
     try:
         answer = await api.call("GET", "/open-apis/application/v6/scopes")
-    except FeishuError as error:
-        return [f"Feishu does not tell which permissions the app has ({error.code}); see docs/platforms/feishu.md"]
+    except DeliveryError as error:
+        return [f"Feishu does not tell which permissions the app has ({_reason(error)}); see docs/platforms/feishu.md"]
     granted = {
         text_in(scope, "scope_name")
         for scope in items_in(answer.get("data"), "scopes")
@@ -108,8 +105,8 @@ async def _version(api: FeishuApi) -> list[str]:
                 "no version of the app is published: nothing that was set up holds before; create one and publish it"
             ]
         answer = await api.call("GET", f"{path}/app_versions/{version}", params=lang)
-    except FeishuError as error:
-        unseen = f"whether {RECEIVED} is subscribed to and published cannot be seen ({error.code})"
+    except DeliveryError as error:
+        unseen = f"whether {RECEIVED} is subscribed to and published cannot be seen ({_reason(error)})"
         return [f"{unseen}; look under Events & Callbacks, or let this check see it: the permission {_SELF}; {_GRANT}"]
     published = part_in(answer.get("data"), "app_version")
     events = {text_in(event, "event_type") for event in items_in(published, "event_infos")}
@@ -117,3 +114,7 @@ async def _version(api: FeishuApi) -> list[str]:
     if RECEIVED in events or (isinstance(names, list) and RECEIVED in names):
         return []
     return [f"the published version does not subscribe to {RECEIVED}: add it under Events & Callbacks, {_PUBLISH}"]
+
+
+def _reason(error: DeliveryError) -> str:
+    return str(error.code) if isinstance(error, FeishuError) else str(error)

@@ -282,6 +282,18 @@ async def test_what_is_not_published_or_not_subscribed_to_is_told(desk: Desk) ->
     assert any("cannot be seen" in each for each in await desk.adapter.diagnose())
 
 
+async def test_what_cannot_be_seen_hides_nothing_else() -> None:
+    async with SimulatedFeishu() as feishu:
+        feishu.api.faults.append(Fault(("application.v6.scope.list",), "html"))
+        desk = Desk(feishu)
+        desk.app.events.clear()
+        async with desk.adapter:
+            unseen, missing = await desk.adapter.diagnose()
+    assert "does not tell which permissions" in unseen
+    assert "502" in unseen
+    assert "does not subscribe" in missing
+
+
 async def test_an_app_that_is_switched_off_is_told() -> None:
     async with SimulatedFeishu() as feishu:
         feishu.state.app("bot").activate_status = 1
