@@ -43,9 +43,14 @@ CARD = {
 }
 
 
+_telling = threading.Lock()
+"""The SDK's threads speak at the same time, and `print` writes a line and its end one after the other."""
+
+
 def tell(kind: str, **more: Any) -> None:
     """One line for whoever started this."""
-    print(json.dumps({"kind": kind, **more}), flush=True)
+    with _telling:
+        print(json.dumps({"kind": kind, **more}), flush=True)
 
 
 class Bot:
