@@ -35,7 +35,7 @@ from adapters.feishu.errors import (
     sign_in_error,
 )
 from adapters.feishu.pace import Pace
-from adapters.feishu.token import Token
+from adapters.feishu.token import TOKEN_LASTS, Token
 from core.backoff import retry_after
 from core.clock import Clock
 from core.errors import ConnectionLost, DeliveryError, DeliveryUnavailable, DeliveryUncertain, RateLimited
@@ -170,7 +170,7 @@ class FeishuApi:
             self.refused.set()
             raise CredentialsRefused(api, answer.code, "there is no such app, or its secret is another one")
         if answer.code == 0 and isinstance(token, str) and token:
-            return token, float(lasts) if isinstance(lasts, int | float) else 0.0
+            return token, float(lasts) if isinstance(lasts, int | float) else TOKEN_LASTS
         error = self._explained(api, api, answer)
         if isinstance(error, CredentialsRefused | RateLimited):
             raise error

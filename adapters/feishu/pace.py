@@ -5,7 +5,7 @@ minute from one app. https://open.feishu.cn/document/server-docs/im-v1/message/c
 and to each group from all its bots together.
 
 Calls are counted when they arrive, some tenths of a second closer together than they were sent when a loop is busy; and a
-process that died a moment ago has made some. So there is room below the limits, and no second's worth goes out at once.
+process that died a moment ago has made some. So there is room below every limit, and no second's worth goes out at once.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ PER_MINUTE = 960
 """The same in a minute."""
 LONGEST_WAIT = 8.0
 """Seconds to wait for a turn; beyond that the caller is told to come back later."""
-_SLOT = 0.2
-"""Seconds between two new messages in one chat."""
+_SLOT = 0.25
+"""Seconds between two new messages in one chat: a sixth within a second would have to come that much too early."""
 _REMEMBERED = 5_000
 
 

@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable
 from core.clock import Clock
 from core.errors import DeliveryUnavailable
 
+TOKEN_LASTS = 7200.0
+"""Seconds, where Feishu does not say; a call tells when one is over."""
 _RENEW_BEFORE = 20 * 60.0
 """Seconds before its end from which on another one is asked for; nobody waits for that one."""
 _UNSAFE = 60.0

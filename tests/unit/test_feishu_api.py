@@ -13,9 +13,12 @@ import pytest
 from aiohttp import web
 
 from adapters.feishu import api as module
+from adapters.feishu.address import Address
 from adapters.feishu.api import FeishuApi
+from adapters.feishu.chats import Chats
 from adapters.feishu.errors import CredentialsRefused, FeishuError, Gone
 from adapters.feishu.pace import A_WHILE, AT_ONCE, PER_MINUTE, Pace
+from adapters.feishu.reply import reply_to
 from core.clock import SystemClock
 from core.errors import (
     AuthenticationError,
@@ -28,7 +31,7 @@ from core.errors import (
 from tests.clock import HeldClock
 from tests.contract.world import holds, until
 from tests.simulators.feishu import SimulatedFeishu
-from tests.simulators.feishu_desk import api_for, desk
+from tests.simulators.feishu_desk import KEY, api_for, desk
 
 SECRET = "the-secret-of-the-app"
 TOKEN_PATH = "/open-apis/auth/v3/tenant_access_token/internal"
@@ -123,6 +126,16 @@ async def test_whoever_gives_up_waiting_takes_the_token_from_nobody(server: Scri
     await asyncio.wait([impatient])
     server.gate.set()
     assert (await patient)["code"] == 0
+
+
+async def test_a_token_without_an_end_lasts_as_long_as_others(
+    server: Scripted, api: FeishuApi, time: HeldClock
+) -> None:
+    del server.token["expire"]
+    await api.call("GET", ME)
+    await time.advance(3600)
+    await api.call("GET", ME)
+    assert server.tokens == 1
 
 
 async def test_a_token_is_renewed_before_its_end_and_nobody_waits_for_it(
@@ -332,6 +345,12 @@ async def test_the_api_may_be_below_a_path(server: Scripted, time: HeldClock) ->
     await api.close()
 
 
+async def test_a_message_without_an_id_was_sent_all_the_same(server: Scripted, api: FeishuApi, time: HeldClock) -> None:
+    reply = reply_to(Chats(api, time), Address(message_id="", chat_id="oc_1"))
+    assert await reply.send("Because.", key=KEY) is None
+    assert server.asked.count("/open-apis/im/v1/messages") == 1
+
+
 # Pauses
 
 
@@ -373,7 +392,9 @@ async def test_the_limit_of_a_chat_is_no_other_chats(server: Scripted, api: Feis
     await api.call("POST", "/open-apis/im/v1/messages", body={}, pace="oc_1")
 
 
-async def test_one_chat_gets_five_messages_a_second(server: Scripted, api: FeishuApi, time: HeldClock) -> None:
+async def test_one_chat_gets_less_than_five_messages_a_second(
+    server: Scripted, api: FeishuApi, time: HeldClock
+) -> None:
     await api.token()
     path = "/open-apis/im/v1/messages"
     calls = [asyncio.create_task(api.call("POST", path, body={}, pace="oc_1")) for _ in range(60)]
@@ -383,11 +404,13 @@ async def test_one_chat_gets_five_messages_a_second(server: Scripted, api: Feish
     await holds(lambda: server.asked.count(path) == 2)
     refused = [call for call in calls if call.done() and call.exception() is not None]
     taken = len(calls) - len(refused)
-    assert taken in (40, 41)  # 8 seconds' worth
+    assert taken in (32, 33)  # 8 seconds' worth
     assert all(isinstance(call.exception(), RateLimited) for call in refused)
     for done in range(5):
         await time.advance(0.2)
-        await until(lambda: server.asked.count(path) >= done + 3)  # noqa: B023 - looked at at once
+        await holds(lambda: server.asked.count(path) == done + 2)  # noqa: B023 - looked at at once
+        await time.advance(0.05)
+        await until(lambda: server.asked.count(path) >= done + 3)  # noqa: B023
         assert server.asked.count(path) == done + 3
     await time.advance(8)
     await until(lambda: server.asked.count(path) == taken + 1)
