@@ -218,7 +218,7 @@ class Adapter(ABC):
 
     Entered anew for every attempt to connect, by one supervisor that never has two at once: entering makes a fresh
     client, and nothing of an earlier attempt is used again. `reply` works all the time, also between two attempts
-    (its channels raise DeliveryUnavailable then).
+    (its channels raise HeldBack or DeliveryUnavailable then).
     """
 
     async def __aenter__(self) -> Self:

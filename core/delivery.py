@@ -209,7 +209,7 @@ class Delivery:
 
     async def _hold(self, attempt: _Attempt, reason: str) -> bool:
         part = attempt.part
-        log.info("a reply is kept until its person writes again", key=part.key, account=part.account, reason=reason)
+        log.info("a reply is kept for later", key=part.key, account=part.account, reason=reason)
         state = OutboxState.UNKNOWN if attempt.in_doubt else OutboxState.PENDING
         self._held.add(part.conversation)
         await until_stored(partial(self._journal.hold, part, reason, state=state), self._clock)

@@ -131,7 +131,6 @@ class WeixinAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan, TakesDi
         except SignInExpired:
             log.warning("the sign-in has expired", account=self._account)
             self._kept.keep(replace(credentials, stale=True))
-            self._outgoing.waiting = True
             raise ConnectionLost("the sign-in has expired; a new code is to be scanned") from None
         except asyncio.CancelledError:
             with suppress(DeliveryError, TimeoutError):
@@ -146,7 +145,6 @@ class WeixinAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan, TakesDi
     async def _scanned(self, known: Credentials | None) -> Credentials:
         """Wait until a person has scanned a code."""
         self._api.sign_in("", "")
-        self._outgoing.waiting = True
         self._login = Login(self._api, self._clock, heard=self._hear)
         try:
             credentials = await self._login.credentials(known if self._still_bound else None)
@@ -155,7 +153,6 @@ class WeixinAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan, TakesDi
         self._still_bound = credentials is not known
         credentials = replace(credentials, stale=False)
         self._kept.keep(credentials)
-        self._outgoing.waiting = False
         log.info("signed in", account=self._account, bot=credentials.bot)
         return credentials
 

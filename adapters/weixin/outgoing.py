@@ -27,7 +27,7 @@ _TYPING, _TYPING_OVER = 1, 2
 
 
 class Outgoing:
-    """Shared by the replies of an account. `ready`: signed in; `waiting`: for a person who scans."""
+    """Shared by the replies of an account. `ready`: signed in."""
 
     def __init__(self, api: IlinkApi, people: People, clock: Clock, *, cdn_url: str, pace: float) -> None:
         self._api = api
@@ -38,7 +38,6 @@ class Outgoing:
         self._tickets: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self.departures = Departures(clock)
         self.ready = False
-        self.waiting = False
 
     async def send(self, address: Address, item: Mapping[str, Any], key: IdempotencyKey) -> MessageId | None:
         """One message of one item. Raises DeliveryError."""
@@ -102,10 +101,8 @@ class Outgoing:
 
     def _check(self, address: Address) -> str:
         """The token of the conversation. Raises where nothing can be sent now."""
-        if self.waiting:
-            raise HeldBack("the account waits for a scan")
-        if not self.ready:
-            raise DeliveryUnavailable("the account is not connected")
+        if not self.ready:  # what is kept is tried as soon as it is, however long that takes
+            raise HeldBack("the account is not connected")
         return self._people.context(address)
 
     def _explained(self, refused: Refused, address: Address) -> DeliveryError:

@@ -279,3 +279,20 @@ async def test_what_is_not_accepted_because_the_person_waits_too_long_is_no_dead
         again = await platform.person_writes("are you back?")
         await world.answered(gateway, again, "answer to: are you back?")
         assert world.texts(asked) == ["answer to: hello", "answer to: are you back?"]
+
+
+async def test_an_answer_that_is_due_while_the_platform_is_away_comes_as_soon_as_it_is_back(
+    world: World, platform: SimulatedWeixin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.delivery.RETRY_AFTER", (600.0,) * 5)
+    async with world.gateway() as gateway:
+        world.model.pause()
+        asked = await platform.person_writes("hello")
+        await until(lambda: world.model.requests)
+        platform.refuse_links(1_000_000)
+        await platform.drop()
+        await until(lambda: gateway.state() is AccountState.WAITING)
+        world.model.resume()
+        await until(lambda: gateway.idle)
+        platform.refuse_links(0)
+        await world.answered(gateway, asked, "answer to: hello")
