@@ -10,6 +10,7 @@ the same part of the same answer, also after a crash, finds it. Its name is the 
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ _LEFT_OVER = "—"
 _REMEMBERED = 5_000
 _TRY_AGAIN = 600.0
 """Seconds for which cards are left alone after DingTalk refused one for a reason that only a person can remove."""
+_END = 5.0
+"""Seconds for ending a card in whose place a message was shown: whoever showed it waits."""
 _INSTANCES = "/v1.0/card/instances"
 _STREAMING = "/v1.0/card/streaming"
 _FAILED = "5"
@@ -170,10 +173,11 @@ class Cards:
         options = {"updateCardDataByKey": True}
         body = {"outTrackId": card, "cardData": {"cardParamMap": params}, "cardUpdateOptions": options}
         try:
-            await self._api.call("PUT", _INSTANCES, body)
+            async with asyncio.timeout(_END):
+                await self._api.call("PUT", _INSTANCES, body)
         except TargetGone:
             pass
-        except DeliveryError as error:
+        except (DeliveryError, TimeoutError) as error:
             log.info("a card that failed could not be ended", error=str(error))
             return
         self._known.pop(card, None)

@@ -30,6 +30,8 @@ _LONGEST_PAUSE = 20.0
 _SLOWEST = 16.0
 _MOST_FAILURES = 5
 """Updates in a row that may fail before the answer is shown another way."""
+_PAUSE = 1.0
+"""Seconds before the end of an answer is tried again after a failure."""
 _PATIENCE = 24.0
 """Seconds that the end of an answer may take; the core gives 30."""
 
@@ -146,15 +148,19 @@ class GrowingAnswer(StreamSink, AbstractAsyncContextManager[StreamSink]):
             self._shown[number] = text
 
     async def _finish(self) -> None:
-        """Show the end of the answer, however often DingTalk asks to wait; what fails for good is raised."""
+        """Show the end of the answer, however often DingTalk asks to wait; what fails again and again is raised."""
         clock = self._cards.clock
         until = clock.monotonic() + _PATIENCE
         while True:
             try:
                 await self._show(final=True)
                 return
-            except (RateLimited, DeliveryUnavailable, DeliveryUncertain) as error:
-                wait = error.retry_after if isinstance(error, RateLimited) else 1.0
-                if clock.monotonic() + wait > until:
+            except RateLimited as limited:
+                if clock.monotonic() + limited.retry_after > until:
                     raise
-                await clock.sleep(wait)
+                await clock.sleep(limited.retry_after)
+            except (DeliveryUnavailable, DeliveryUncertain):
+                self._failures += 1
+                if self._failures >= _MOST_FAILURES or clock.monotonic() + _PAUSE > until:
+                    raise
+                await clock.sleep(_PAUSE)

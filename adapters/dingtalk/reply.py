@@ -18,7 +18,7 @@ from adapters.dingtalk.messages import Messages
 from adapters.dingtalk.signs import Signs
 from core.adapter import CanEdit, CanStream, CanType, IdempotencyKey, Keyed, ReplyChannel, StreamSink, TextLimits
 from core.delivery import dialect_of
-from core.errors import DeliveryUnavailable, DeliveryUncertain, TargetGone
+from core.errors import DeliveryError, DeliveryUnavailable, DeliveryUncertain, TargetGone
 from core.markdown.dialect import Dialect
 from core.markdown.dialects.dingtalk import DINGTALK
 from core.messages import MessageId
@@ -57,6 +57,10 @@ class Doubts:
         self._keys[key] = None
         if len(self._keys) > _REMEMBERED:
             self._keys.popitem(last=False)
+
+    def discard(self, key: str) -> None:
+        """It was surely not shown."""
+        self._keys.pop(key, None)
 
 
 class MarkdownReply(ReplyChannel, CanType):
@@ -157,12 +161,15 @@ class CardReply(MarkdownReply, CanStream, CanEdit, Keyed):
         return self._failures >= _ATTEMPTS
 
     async def _send_message(self, text: str, key: IdempotencyKey) -> MessageId | None:
-        if key in self._doubts or key in self._unsure:
+        doubted = key in self._doubts
+        if doubted or key in self._unsure:
             text = f"{text}\n\n{say('repeated', 'zh' if _CJK.search(text) else 'en')}"
+        self._doubts.add(key)  # whoever waits may go before it is known what became of it
         try:
             return await super().send(text, key=key)
-        except DeliveryUncertain:
-            self._doubts.add(key)
+        except DeliveryError as error:
+            if not doubted and not isinstance(error, DeliveryUncertain):
+                self._doubts.discard(key)
             raise
 
 

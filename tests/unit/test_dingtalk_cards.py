@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -297,6 +298,20 @@ async def test_where_messages_fail_as_well_the_card_is_tried_again(dingtalk: Sim
         assert texts(dingtalk) == ["the answer"]
         assert [card.status for card in cards(dingtalk)] == ["done"]
         assert dingtalk.api.faults == []
+
+
+async def test_a_message_is_marked_too_if_its_first_sending_was_given_up(dingtalk: SimulatedDingTalk) -> None:
+    """The core gives a send so many seconds; what it did by then nobody knows."""
+    async with signed_in(dingtalk) as adapter:
+        reply = adapter.reply(address(dingtalk).dump())
+        dingtalk.api.faults.append(Fault((CREATE_AND_DELIVER,), "param.error"))
+        sending = asyncio.create_task(reply.send("the answer", key=KEY))
+        await until(lambda: texts(dingtalk))
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        await reply.send("the answer", key=KEY)
+        assert texts(dingtalk) == ["the answer", "the answer\n\n(may be repeated)"]
+        assert cards(dingtalk) == []
 
 
 async def test_whoever_has_no_id_in_the_company_gets_messages(world: World, dingtalk: SimulatedDingTalk) -> None:
