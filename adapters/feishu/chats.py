@@ -17,7 +17,7 @@ from adapters.feishu.errors import NO_REPLY, UNSHOWABLE, USED_UP, FeishuError, G
 from adapters.feishu.signs import Signs
 from core.adapter import OutboundFile
 from core.clock import Clock
-from core.errors import DeliveryUnavailable, DeliveryUncertain, TargetGone
+from core.errors import DeliveryError, DeliveryUnavailable, DeliveryUncertain, TargetGone
 from core.messages import MessageId
 from core.untrusted import items_in, text_in
 
@@ -101,8 +101,9 @@ class Chats:
             answer.pop()
         first = answer[0]
         try:
-            if first.shown.uuid:
-                await self._settle(address, first)
+            sent = not first.shown.uuid or await self._settled(address, first)
+            if not sent and await self._stood_in(address, first, text):
+                return
             if first.inherited:
                 await self._take_over(first, text)
             await self.cards.write(first, text)
@@ -119,7 +120,7 @@ class Chats:
         """Recall a message; one that may have been put up is looked for first."""
         try:
             if unwanted.shown.uuid:
-                await self._settle(address, unwanted)
+                await self._settled(address, unwanted)
             if unwanted.shown.message:
                 await self.api.call("DELETE", message_path(unwanted.shown.message))
             elif unwanted.shown.card:
@@ -158,15 +159,36 @@ class Chats:
         key = str((uploaded.get("data") or {}).get(name) or "")
         return await self.post(address, kind, file_content(name, key), uuid)
 
-    async def _settle(self, address: Address, doubtful: Card) -> None:
-        """A card may have been sent: send it again, which Feishu does once."""
+    async def _settled(self, address: Address, doubtful: Card) -> bool:
+        """Whether a card that may have been sent was: it is sent again, which Feishu does once. False: it is refused,
+        since it was sent before, or never can be."""
         try:
             await self.put_up(address, doubtful)
         except FeishuError as error:
-            if not doubtful.shown.card:
+            if not doubtful.shown.card or error.code == USED_UP:
                 raise
             log.info("a card was sent before, or never can be", error=str(error))
-            doubtful.shown.uuid = ""  # an entity is changed without its message
+            return False
+        return True
+
+    async def _stood_in(self, address: Address, refused: Card, text: str) -> bool:
+        """Let `text` be seen, whether a refused card is there or not: as a message with its `uuid`, which is sent if the
+        card was not, and else is the card's. False: that is refused, too, so the card is there, known by its entity."""
+        try:
+            shown = await self.send(address, text, refused.shown.uuid)
+        except FeishuError as error:
+            log.info("a card was sent before", error=str(error))
+            shown = Shown()
+        if not shown.message:
+            refused.shown.uuid = ""
+            return False
+        try:
+            await self.cards.write(refused, text)
+            await self.cards.stop(refused, text)
+        except DeliveryError as error:
+            log.info("a card that is not there could not be changed", error=str(error))
+        refused.shown, refused.inherited = shown, False
+        return True
 
     async def _take_over(self, inherited: Card, text: str) -> None:
         """Make sure that whoever reads the chat sees the card, and that it does not stream. Raises TargetGone.

@@ -425,6 +425,27 @@ async def test_where_a_repetition_is_refused_the_card_is_known_by_its_entity(
     assert announced is not None
     await sink.stored()
     later = reply_to(Chats(place.chats.api, SystemClock()), place.address)
-    feishu.api.faults.append(Fault((REPLY,), "code", code=230001))
+    feishu.api.faults += [Fault((REPLY,), "code", code=230001) for _ in range(4)]  # in every form
     await later.edit(announced, "one two")
     assert [(each.text, each.growing) for each in place.visible] == [("one two", False)]
+    assert feishu.api.faults == []
+
+
+@pytest.mark.parametrize("forms", [1, 2, 3])
+@pytest.mark.parametrize("code", [230099, 230025, 230001])
+async def test_a_card_that_no_chat_takes_is_no_silence(
+    feishu: SimulatedFeishu, place: Desk, code: int, forms: int
+) -> None:
+    sink = growing(place)
+    await sink.append("one")
+    announced = sink.message
+    assert announced is not None
+    feishu.api.faults.append(Fault((REPLY,), "code", code=code))
+    with pytest.raises(FeishuError):
+        await sink.stored()
+    feishu.api.faults += [Fault((REPLY,), "code", code=code) for _ in range(forms)]
+    await place.reply().edit(announced, "one two")
+    assert place.texts() == ["one two"]
+    assert [message.type for message in place.shown] == [["interactive", "post", "text"][forms - 1]]
+    await place.reply().edit(announced, "one two three")
+    assert place.texts() == ["one two three"]
