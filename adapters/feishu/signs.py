@@ -81,7 +81,7 @@ class Signs:
                 reaction = "" if sign is None else await asyncio.shield(sign.putting)
                 if reaction:
                     await self._take(question, reaction)
-                else:
+                if earlier or not reaction:
                     await self._take_any(question)
         except (DeliveryError, TimeoutError) as error:
             log.debug("a typing sign could not be taken away", error=str(error))

@@ -274,6 +274,14 @@ async def test_a_sign_of_an_earlier_process_goes_with_the_next_answer(feishu: Si
     assert len(place.calls("message_reaction.list")) == 1
 
 
+async def test_it_goes_too_where_that_process_puts_up_its_own(feishu: SimulatedFeishu, place: Desk) -> None:
+    place.question.reactions["before"] = (feishu.state.app("bot"), "Typing")
+    later = reply_to(Chats(place.chats.api, SystemClock()), place.address)
+    await later.typing()
+    await later.send("Because.", key=KEY)
+    assert place.question.reactions == {}
+
+
 @pytest.mark.parametrize("kind", ["lost", "html"])
 async def test_a_sign_in_doubt_is_looked_for(feishu: SimulatedFeishu, place: Desk, kind: str) -> None:
     feishu.api.faults.append(Fault(("im.v1.message_reaction.create",), kind))
