@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextvars import ContextVar
 
 from aiohttp import web
 
 LARGEST_BODY = 32 * 1024 * 1024
+
+IN_FRONT: ContextVar[Callable[[str], AbstractAsyncContextManager[str]]] = ContextVar("IN_FRONT", default=nullcontext)
+"""What a test puts in front of the servers that begin meanwhile: given a server's URL, the one that clients are told."""
 
 
 @asynccontextmanager
@@ -19,6 +23,7 @@ async def serving(routes: Iterable[web.AbstractRouteDef], *, cancelling: bool = 
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with IN_FRONT.get()(f"http://127.0.0.1:{runner.addresses[0][1]}") as url:
+            yield url
     finally:
         await runner.cleanup()
