@@ -28,16 +28,39 @@ class Access(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    direct: Literal["open", "allowlist", "off"] = Field(
-        "open", description="Direct messages: from anyone, from those in `allow`, or not at all."
+    direct: Literal["open", "allowlist", "pairing", "off"] = Field(
+        "open",
+        description="Direct messages: from anyone, from those in `allow`, from those who were let in by a code, or not at all.",
     )
     channels: Literal["mention", "always", "off"] = Field(
         "mention", description="In channels: when mentioned, always, or never."
     )
+    always: tuple[str, ...] = Field((), description="Ids of channels where no mention is needed.")
+    guests: Literal["open", "allowlist", "off"] = Field(
+        "allowlist",
+        description="Guests and people of other organisations: like members, only those in `allow`, or never.",
+    )
     allow: tuple[str, ...] = Field(
         (),
-        description="Ids of people (for `direct: allowlist`) and of channels; `/whoami` shows a person's id. Channels: empty means all.",
+        description="Ids of people and of channels; `/whoami` shows a person's id. Channels: none named means all.",
     )
+    admins: tuple[str, ...] = Field(
+        (), description="Ids of people who may always talk and may give the admin commands, such as `/approve`."
+    )
+    refusals: Literal["notice", "silent"] = Field(
+        "notice", description="Those who may not talk: told so, at most once an hour, or not answered at all."
+    )
+
+
+class Budget(BaseModel):
+    """What may be used together. null is unlimited."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    messages_per_minute: int | None = Field(None, ge=1, description="Of all of them.")
+    messages_per_day: int | None = Field(None, ge=1, description="Of all of them, by UTC days.")
+    tokens_per_day: int | None = Field(None, ge=1, description="In and out.")
+    money_per_month: float | None = Field(None, gt=0, description="In the currency of `chat.prices`.")
 
 
 def _off_is_none(written: Any) -> Any:
@@ -51,6 +74,7 @@ class AccountConfig(BaseModel):
 
     platform: str = Field("", description="Which platform; defaults to the account's name.")
     access: Access = Field(Access(), description="Who may talk to the bot.")
+    budget: Budget = Field(Budget(), description="What all people of this account may use together.")
     scope: Scope | None = Field(None, description="Overrides `sessions.scope` for this account.")
     ambiguous: Ambiguous = Field(
         Ambiguous.MARK, description="A reply that may or may not have arrived: mark, resend or drop."

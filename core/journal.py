@@ -125,6 +125,8 @@ class Turn:
     generation: int
     model: str | None
     """The model this conversation chose, None for the configured one."""
+    persona: str | None = None
+    """The persona this conversation chose, None for the default."""
     rows: tuple[InboxRow, ...]
     """At least one, oldest first."""
     preview: MessageId | None = None
@@ -211,6 +213,7 @@ class ConversationState:
 
     generation: int
     model: str | None
+    persona: str | None
     turns: int
     """Exchanges of this generation."""
     last_active: datetime | None
@@ -349,6 +352,10 @@ class Journal(Protocol):
 
     async def choose_model(self, conversation: ConversationKey, model: str | None) -> None:
         """Remember this conversation's model."""
+        ...
+
+    async def choose_persona(self, conversation: ConversationKey, persona: str | None) -> None:
+        """Remember this conversation's persona."""
         ...
 
     async def last_turn(self, conversation: ConversationKey) -> LastTurn | None:

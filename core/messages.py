@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import NewType
+from typing import NamedTuple, NewType
 from urllib.parse import quote, unquote
 
 AccountId = NewType("AccountId", str)
@@ -21,6 +21,24 @@ ReplyAddress = NewType("ReplyAddress", str)
 """JSON of the adapter's own making; a reply channel is rebuilt from it after a restart or on another node."""
 
 
+class Person(NamedTuple):
+    """A person as one account knows them: who may talk, who pays, and whom a conversation belongs to."""
+
+    account: AccountId
+    user: UserId
+
+
+class Belongs(StrEnum):
+    """How somebody belongs to the organisation that the bot was set up for, as far as the platform tells."""
+
+    MEMBER = "member"
+    """One of its own people; also where the platform knows no difference."""
+    GUEST = "guest"
+    """Invited into a part of it."""
+    EXTERNAL = "external"
+    """Of another organisation, in a channel that both share."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sender:
     """Who wrote a message."""
@@ -28,6 +46,7 @@ class Sender:
     id: UserId
     display_name: str = ""
     is_bot: bool = False
+    belongs: Belongs = Belongs.MEMBER
     locale: str | None = None
     """BCP 47 tag such as `zh-CN`, where the platform tells it."""
 

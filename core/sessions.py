@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -27,6 +27,8 @@ class SessionSettings:
     """Tokens of a whole prompt, as estimated; the question itself is never cut."""
     idle_after: timedelta | None
     """A conversation that rested longer starts afresh; None: never."""
+    personas: Mapping[str, str] = field(default_factory=dict)
+    """System prompts that a conversation may have chosen instead, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,8 @@ class SessionManager:
         settings = self.settings
         limit = min(settings.max_tokens, self._fits.get(model, settings.max_tokens))
         ratio = self._tokens_per_weight.get(model, 1.0)
-        base = weigh(settings.system_prompt) + weigh(question)
+        system = settings.personas.get(turn.persona or "", settings.system_prompt)
+        base = weigh(system) + weigh(question)
         history: Sequence[_Weighed] = (await self._history(turn)).exchanges
         if without is not None and history and history[-1].exchange == without:
             history = history[:-1]
@@ -124,7 +127,7 @@ class SessionManager:
         if shorter:
             limit = self._fits[model] = max(256, min(limit, int(weight * ratio)) // 2)
             chosen, weight = _newest(history, len(chosen) // 2, base, limit / ratio)
-        messages = [ChatMessage("system", settings.system_prompt)] if settings.system_prompt else []
+        messages = [ChatMessage("system", system)] if system else []
         for weighed in chosen:
             messages += weighed.messages
         messages.append(ChatMessage("user", question))

@@ -23,6 +23,8 @@ from core.chat import ChatClient
 from core.chatgpt import ChatGPTClient
 from core.clock import Clock, SystemClock
 from core.commands import Commands
+from core.commands.conversation import ConversationCommands
+from core.commands.person import PersonCommands
 from core.delivery import Delivery
 from core.dispatcher import Dispatcher
 from core.errors import ConfigError, DeliveryError, StorageUnavailable
@@ -126,7 +128,18 @@ class App:
             models=self.models,
             stale_after=lambda: self.config.sessions.stale_after,
         )
-        commands = Commands(self.store, self.store, self.sessions, clock, models=self.models)
+        commands = Commands(
+            ConversationCommands(
+                self.store,
+                self.store,
+                self.sessions,
+                clock,
+                models=self.models,
+                personas=lambda: self.config.chat.personas,
+            ).handlers(),
+            PersonCommands().handlers(),
+            is_admin=lambda message: message.sender.id in self._account(message.account).access.admins,
+        )
         self.dispatcher = await stack.enter_async_context(
             Dispatcher(
                 self.store, responder, commands, delivery, clock, translate.dispatch_settings(config), reply=self._reply
@@ -269,7 +282,8 @@ class App:
         """The models a person may choose, the configured one first."""
         if self.local is not None:
             return (self.local.model,)
-        return (self.config.chat.model, *self.config.chat.fallback_models)
+        chat = self.config.chat
+        return tuple(dict.fromkeys((chat.model, *chat.fallback_models, *chat.models)))
 
     @property
     def context(self) -> int | None:

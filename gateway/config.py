@@ -59,11 +59,27 @@ class Config(Section):
             for name in type(self).model_fields
             for path in _differences(getattr(self, name), getattr(new, name), name)
         ]
-        now = tuple(path for path in changed if path in _RELOADABLE or path.partition(".")[0] in _RELOADABLE)
+        now = tuple(path for path in changed if _is_reloadable(path))
         return now, tuple(path for path in changed if path not in now)
 
 
-_RELOADABLE = frozenset({"chat.system_prompt", "chat.model", "chat.fallback_models", "sessions", "limits"})
+_RELOADABLE = frozenset(
+    {
+        "chat.system_prompt",
+        "chat.model",
+        "chat.fallback_models",
+        "chat.models",
+        "chat.personas",
+        "chat.prices",
+        "sessions",
+        "limits",
+    }
+)
+
+
+def _is_reloadable(path: str) -> bool:
+    section, _, key = path.partition(".")
+    return section in _RELOADABLE or f"{section}.{key.partition('.')[0]}" in _RELOADABLE
 
 
 def _differences(old: Any, new: Any, path: str) -> Iterator[str]:

@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from core.account import Budget
 from core.keys import digest
 from core.messages import Scope
 from core.quantities import Duration, Size
@@ -67,6 +68,10 @@ OptionalUrl = Annotated[HttpUrl | None, BeforeValidator(_empty_is_none)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\S+$")]
 
 
+Prompt = Annotated[str, Field(max_length=100_000)]
+PersonaName = Annotated[str, Field(pattern=r"^\S(.{0,38}\S)?$")]
+
+
 class Busy(StrEnum):
     """What happens to a message that arrives while its conversation is being answered."""
 
@@ -76,6 +81,15 @@ class Busy(StrEnum):
     """All that arrived meanwhile is answered together afterwards."""
     INTERRUPT = "interrupt"
     """The running answer is broken off."""
+
+
+class Compaction(StrEnum):
+    """What happens to the oldest turns of a conversation when a prompt has no room for them."""
+
+    DROP = "drop"
+    """The model does not see them any more. The default."""
+    SUMMARIZE = "summarize"
+    """A summary of them takes their place."""
 
 
 class Section(BaseModel):
@@ -96,6 +110,13 @@ class Local(Section):
     )
 
 
+class Price(Section):
+    """What a million tokens cost."""
+
+    input: float = Field(ge=0, description="Tokens of the question with its history.")
+    output: float = Field(ge=0, description="Tokens of the answer.")
+
+
 class Chat(Section):
     """The model that answers."""
 
@@ -107,8 +128,13 @@ class Chat(Section):
     )
     model: Name = Field("gpt-5-mini", description="The model to ask.")
     fallback_models: tuple[Name, ...] = Field((), description="Asked in this order when the model fails.")
-    system_prompt: str = Field(
-        "You are a helpful assistant.", max_length=100_000, description="Stands above every conversation."
+    models: tuple[Name, ...] = Field((), description="Further models that people may choose with `/model`.")
+    system_prompt: Prompt = Field("You are a helpful assistant.", description="Stands above every conversation.")
+    personas: dict[PersonaName, Prompt] = Field(
+        {}, description="System prompts that people may choose with `/persona`, by name."
+    )
+    prices: dict[str, Price] = Field(
+        {}, description="Per million tokens, by model; those of OpenAI's models are known."
     )
     timeout: Duration = Field(timedelta(seconds=120), gt=ZERO, description="For a whole answer.")
     connect_timeout: Duration = Field(timedelta(seconds=5), gt=ZERO, description="For reaching the model's server.")
@@ -140,6 +166,10 @@ class Sessions(Section):
     )
     max_turns: int = Field(20, ge=0, le=10_000, description="Earlier questions and answers that the model sees.")
     max_tokens: int = Field(8000, ge=100, description="Tokens of earlier turns that the model sees.")
+    compaction: Compaction = Field(
+        Compaction.DROP, description="Turns that no longer fit are left out (drop) or summed up (summarize)."
+    )
+    summary_model: Name | None = Field(None, description="The model that sums up; null is chat.model.")
     busy: Busy = Field(
         Busy.QUEUE,
         description="A message during an answer waits (queue), joins others (merge), or stops it (interrupt).",
@@ -250,6 +280,18 @@ class Limits(Section):
     messages_per_minute: int | None = Field(20, ge=1, description="Per person.")
     messages_per_day: int | None = Field(500, ge=1, description="Per person.")
     tokens_per_day: int | None = Field(200_000, ge=1, description="Per person, in and out.")
+    money_per_month: float | None = Field(None, gt=0, description="Per person, in the currency of chat.prices.")
+    exempt_admins: bool = Field(False, description="Whether an account's admins are free of the limits per person.")
+    total: Budget = Field(Budget(), description="What everybody may use together.")
+    tokens_per_answer: int = Field(
+        16_000, ge=1, description="Set aside of a budget for an answer while it is being written."
+    )
+    same_text_per_minute: int | None = Field(
+        3, ge=1, description="Replies to the same text in one conversation, in a minute; against bots that answer bots."
+    )
+    channel_messages_per_minute: int | None = Field(
+        60, ge=1, description="Messages answered in one channel, in a minute; more, and the bot rests there a while."
+    )
     max_input_chars: int = Field(32_000, ge=1, description="Longest message.")
     queued: int = Field(20, ge=1, description="Messages that may wait in one conversation.")
     pending: int = Field(10_000, ge=1, description="Messages that may wait in all.")

@@ -40,6 +40,7 @@ def session_settings(config: Config, context: int | None) -> SessionSettings:
         max_turns=config.sessions.max_turns,
         max_tokens=most if context is None else min(most, context - context // _REPLY_SHARE),
         idle_after=config.sessions.idle_after,
+        personas=config.chat.personas,
     )
 
 

@@ -28,6 +28,9 @@ class Arrival:
     today: int
 
 
+Chosen = tuple[str | None, str | None]
+"""The model and the persona that a conversation chose."""
+
 RawRow = tuple[int, str, int, int]
 """An inbox row as it is read: id, body, received, attempts."""
 
@@ -48,6 +51,7 @@ class Begun:
     conversation: str
     generation: int
     model: str | None
+    persona: str | None
     rows: list[RawRow]
     preview: str | None
 
@@ -60,6 +64,7 @@ class Begun:
             conversation=ConversationKey.parse(self.conversation),
             generation=self.generation,
             model=self.model,
+            persona=self.persona,
             rows=tuple(to_row(row, begun=1) for row in self.rows),
             preview=MessageId(self.preview) if self.preview is not None else None,
         )
@@ -102,7 +107,7 @@ def accept(db: sqlite3.Connection, arrival: Arrival, quota: Quota) -> Accepted:
         ),
     ).lastrowid
     if not arrival.command:
-        db.execute(statements.COUNT_REQUEST, (arrival.today, account, user))
+        db.execute(statements.COUNT_REQUEST, (account, user, arrival.today))
         if not titled:
             title = storable(" ".join(message.text.split())[:TITLE_LENGTH])
             db.execute(statements.GIVE_TITLE, (title, storable(message.sender.display_name), conversation))
@@ -115,7 +120,7 @@ def _over(
     """The bound that this message runs into, the sender's own before everybody's."""
     if not arrival.command:
         if quota.messages_per_day is not None or quota.tokens_per_day is not None:
-            used = db.execute(statements.USED_TODAY, (arrival.today, account, user)).fetchone()
+            used = db.execute(statements.USED_TODAY, (account, user, arrival.today)).fetchone()
             requests, tokens = used if used is not None else (0, 0)
             if quota.messages_per_day is not None and requests >= quota.messages_per_day:
                 return Bound.MESSAGES_PER_DAY
@@ -166,18 +171,18 @@ def begin(db: sqlite3.Connection, key: str, most: int, idle: int | None, now: in
     found = db.execute(statements.CONVERSATION, (key,)).fetchone()
     if found is None:
         return None
-    conversation, generation, model, exchanges, last_active, _ = found
+    conversation, generation, model, exchanges, last_active, _, persona = found
     (broken,) = db.execute(statements.BROKEN_OFF, (conversation,)).fetchone()
     if broken is not None:
         rows = db.execute(statements.ROWS_OF_TURN, (broken,)).fetchall()
-        begun = _resume(db, broken, key, model, rows)
+        begun = _resume(db, broken, key, (model, persona), rows)
     else:
         rows = db.execute(statements.WAITING, (conversation, most)).fetchall()
         if not rows:
             return None
         if idle is not None and last_active is not None and rows[0][2] - last_active > idle:
             generation, exchanges = generation + 1, 0
-        begun = _start(db, conversation, key, generation, model, rows, now, instance, command=False)
+        begun = _start(db, conversation, key, generation, (model, persona), rows, now, instance, command=False)
     _mark_running(db, begun)
     person = storable(decode(rows[-1][1]).sender.display_name)
     db.execute(statements.TURN_BEGAN, (generation, exchanges, now, person, conversation))
@@ -189,12 +194,12 @@ def begin_command(db: sqlite3.Connection, inbox: int, now: int, instance: str) -
     found = db.execute(statements.COMMAND, (inbox,)).fetchone()
     if found is None:
         return None
-    id, body, received, attempts, turn, conversation, key, generation, model = found
+    id, body, received, attempts, turn, conversation, key, generation, model, persona = found
     rows = [(id, body, received, attempts)]
     if turn is not None:
-        begun = _resume(db, turn, key, model, rows)
+        begun = _resume(db, turn, key, (model, persona), rows)
     else:
-        begun = _start(db, conversation, key, generation, model, rows, now, instance, command=True)
+        begun = _start(db, conversation, key, generation, (model, persona), rows, now, instance, command=True)
     _mark_running(db, begun)
     return begun
 
@@ -214,7 +219,7 @@ def _start(
     conversation: int,
     key: str,
     generation: int,
-    model: str | None,
+    chosen: Chosen,
     rows: list[RawRow],
     now: int,
     instance: str,
@@ -229,13 +234,14 @@ def _start(
         epoch=1,
         conversation=key,
         generation=generation,
-        model=model,
+        model=chosen[0],
+        persona=chosen[1],
         rows=rows,
         preview=None,
     )
 
 
-def _resume(db: sqlite3.Connection, turn: int, key: str, model: str | None, rows: list[RawRow]) -> Begun:
+def _resume(db: sqlite3.Connection, turn: int, key: str, chosen: Chosen, rows: list[RawRow]) -> Begun:
     db.execute(statements.NEXT_OWNER, (turn,))
     name, epoch, generation, preview = db.execute(statements.TURN_TO_RESUME, (turn,)).fetchone()
     return Begun(
@@ -244,7 +250,8 @@ def _resume(db: sqlite3.Connection, turn: int, key: str, model: str | None, rows
         epoch=epoch,
         conversation=key,
         generation=generation,
-        model=model,
+        model=chosen[0],
+        persona=chosen[1],
         rows=rows,
         preview=preview,
     )

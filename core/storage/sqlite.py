@@ -218,6 +218,9 @@ class SqliteStore:
     async def choose_model(self, conversation: ConversationKey, model: str | None) -> None:
         await self._writer.run(partial(turns.choose_model, key=str(conversation), model=model, now=self._now()))
 
+    async def choose_persona(self, conversation: ConversationKey, persona: str | None) -> None:
+        await self._writer.run(partial(turns.choose_persona, key=str(conversation), persona=persona, now=self._now()))
+
     async def last_turn(self, conversation: ConversationKey) -> LastTurn | None:
         return await self._writer.run(partial(turns.last_turn, key=str(conversation)))
 

@@ -11,17 +11,18 @@ KNOWN_EVENT = "SELECT id FROM inbox WHERE account = ? AND event = ?"
 
 KNOWN_MESSAGE = "SELECT id FROM inbox WHERE account = ? AND channel = ? AND message = ?"
 
-CONVERSATION = "SELECT id, generation, model, exchanges, last_active, title FROM conversation WHERE key = ?"
+CONVERSATION = """
+SELECT id, generation, model, exchanges, last_active, title, persona FROM conversation WHERE key = ?"""
 
 ADD_CONVERSATION = "INSERT INTO conversation (key, account, channel, user, created_at) VALUES (?, ?, ?, ?, ?)"
 
 GIVE_TITLE = "UPDATE conversation SET title = ?, person = ? WHERE id = ?"
 
-USED_TODAY = "SELECT requests, tokens FROM usage WHERE day = ? AND account = ? AND user = ?"
+USED_TODAY = "SELECT requests, tokens FROM usage WHERE account = ? AND user = ? AND day = ?"
 
 COUNT_REQUEST = """
-INSERT INTO usage (day, account, user, requests) VALUES (?, ?, ?, 1)
-ON CONFLICT (day, account, user) DO UPDATE SET requests = requests + 1"""
+INSERT INTO usage (account, user, day, requests) VALUES (?, ?, ?, 1)
+ON CONFLICT (account, user, day) DO UPDATE SET requests = requests + 1"""
 
 QUEUED = "SELECT count(*) FROM inbox WHERE conversation = ? AND command = 0 AND state = 'new'"
 
@@ -45,7 +46,7 @@ SELECT id, body, received_at, attempts FROM inbox WHERE turn = ? AND state = 'ne
 
 COMMAND = """
 SELECT inbox.id, inbox.body, inbox.received_at, inbox.attempts, inbox.turn,
-       conversation.id, conversation.key, conversation.generation, conversation.model
+       conversation.id, conversation.key, conversation.generation, conversation.model, conversation.persona
 FROM inbox JOIN conversation ON conversation.id = inbox.conversation
 WHERE inbox.id = ? AND inbox.state = 'new' AND inbox.command = 1"""
 
@@ -82,8 +83,8 @@ SUPERSEDE = "UPDATE turn SET superseded = 1 WHERE id = ? AND conversation = ?"
 TURN_ENDED = "UPDATE conversation SET exchanges = exchanges + ?, last_active = ? WHERE id = ?"
 
 COUNT_TOKENS = """
-INSERT INTO usage (day, account, user, tokens) VALUES (?, ?, ?, ?)
-ON CONFLICT (day, account, user) DO UPDATE SET tokens = tokens + excluded.tokens"""
+INSERT INTO usage (account, user, day, tokens) VALUES (?, ?, ?, ?)
+ON CONFLICT (account, user, day) DO UPDATE SET tokens = tokens + excluded.tokens"""
 
 HISTORY = """
 SELECT exchange.question, exchange.answer

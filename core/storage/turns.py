@@ -47,7 +47,7 @@ def finish(db: sqlite3.Connection, turn: Turn, outcome: Outcome, now: int, today
     conversation, generation, preview = found
     if outcome.usage is not None:
         tokens = outcome.usage.input_tokens + outcome.usage.output_tokens
-        db.execute(statements.COUNT_TOKENS, (today, name(turn.last.account), name(turn.last.sender.id), tokens))
+        db.execute(statements.COUNT_TOKENS, (name(turn.last.account), name(turn.last.sender.id), today, tokens))
     current = turn.generation == generation
     late = not current and outcome.state not in (TurnState.COMMAND, TurnState.STOPPED)
     if late:
@@ -154,16 +154,26 @@ def state(db: sqlite3.Connection, key: str) -> ConversationState:
     """A conversation that nobody wrote in is in its first generation."""
     found = db.execute(statements.CONVERSATION, (key,)).fetchone()
     if found is None:
-        return ConversationState(generation=1, model=None, turns=0, last_active=None)
-    _, generation, model, exchanges, last_active, _ = found
-    return ConversationState(generation=generation, model=model, turns=exchanges, last_active=when(last_active))
+        return ConversationState(generation=1, model=None, persona=None, turns=0, last_active=None)
+    _, generation, model, exchanges, last_active, _, persona = found
+    return ConversationState(
+        generation=generation, model=model, persona=persona, turns=exchanges, last_active=when(last_active)
+    )
 
 
 def choose_model(db: sqlite3.Connection, key: str, model: str | None, now: int) -> None:
     """Also for a conversation that nobody wrote in yet."""
+    db.execute("UPDATE conversation SET model = ? WHERE id = ?", (model, _known_or_added(db, key, now)))
+
+
+def choose_persona(db: sqlite3.Connection, key: str, persona: str | None, now: int) -> None:
+    """Also for a conversation that nobody wrote in yet."""
+    db.execute("UPDATE conversation SET persona = ? WHERE id = ?", (persona, _known_or_added(db, key, now)))
+
+
+def _known_or_added(db: sqlite3.Connection, key: str, now: int) -> int:
     found = db.execute(statements.CONVERSATION, (key,)).fetchone()
-    id = found[0] if found is not None else add_conversation(db, ConversationKey.parse(key), now)
-    db.execute("UPDATE conversation SET model = ? WHERE id = ?", (model, id))
+    return int(found[0]) if found is not None else add_conversation(db, ConversationKey.parse(key), now)
 
 
 def question(db: sqlite3.Connection, turn: int) -> str:

@@ -89,8 +89,8 @@ def _sweep_texts(db: sqlite3.Connection, older_than: int, most: int) -> int:
 def _sweep_usage(db: sqlite3.Connection, older_than: int, most: int) -> int:
     return db.execute(
         """
-        DELETE FROM usage WHERE (day, account, user) IN (
-            SELECT day, account, user FROM usage WHERE day < ? ORDER BY day LIMIT ?)
+        DELETE FROM usage WHERE (account, user, day) IN (
+            SELECT account, user, day FROM usage WHERE day < ? LIMIT ?)
         """,
         (older_than // (86_400 * 1_000_000), most),
     ).rowcount

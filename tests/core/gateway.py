@@ -16,6 +16,8 @@ from core.account import AccountConfig
 from core.adapter import Receipt, ReplyChannel
 from core.chat import ChatClient
 from core.commands import Commands
+from core.commands.conversation import ConversationCommands
+from core.commands.person import PersonCommands
 from core.delivery import Delivery
 from core.dispatcher import Busy, Dispatcher, DispatchSettings
 from core.errors import DeliveryError
@@ -131,7 +133,13 @@ class Gateway:
             models=lambda: MODELS,
             stale_after=lambda: stale_after,
         )
-        commands = Commands(journal, journal, self.sessions, clock, models=lambda: MODELS)
+        commands = Commands(
+            ConversationCommands(
+                journal, journal, self.sessions, clock, models=lambda: MODELS, personas=lambda: session.personas
+            ).handlers(),
+            PersonCommands().handlers(),
+            is_admin=lambda message: message.sender.id in self.accounts[message.account].access.admins,
+        )
         self.dispatcher = Dispatcher(
             journal,
             self.responder,

@@ -1,0 +1,56 @@
+"""A command that somebody gave, and what carrying it out may need."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from core.adapter import ReplyChannel
+from core.journal import InboxRow, Turn
+from core.messages import ConversationKey, InboundMessage
+from core.texts import Language
+
+
+class Running(Protocol):
+    """The dispatcher, as commands see it."""
+
+    def stop(self, conversation: ConversationKey) -> bool:
+        """Stop the running turn; False if none runs."""
+        ...
+
+    def supersede(self, conversation: ConversationKey, waiting: Sequence[InboxRow]) -> None:
+        """The conversation starts afresh: end the running turn, dismiss what waited."""
+        ...
+
+    def busy(self, conversation: ConversationKey) -> bool:
+        """Whether a turn runs."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One command of one person."""
+
+    turn: Turn
+    argument: str
+    language: Language
+    reply: ReplyChannel
+    running: Running
+
+    @property
+    def message(self) -> InboundMessage:
+        """The message that the command is."""
+        return self.turn.last
+
+    @property
+    def conversation(self) -> ConversationKey:
+        """Where it was given."""
+        return self.turn.conversation
+
+
+Handler = Callable[[Asked], Awaitable[str]]
+"""Carries a command out and returns what its person reads, in CommonMark."""
+
+Handlers = Mapping[str, Handler]
+"""By the command's name."""

@@ -1,0 +1,62 @@
+"""What the chat commands are called, and how one is recognised in a text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "help": ("/help", "/帮助"),
+    "new": ("/new", "/reset", "/新会话", "/重置"),
+    "stop": ("/stop", "/cancel", "/停止"),
+    "retry": ("/retry", "/重试"),
+    "status": ("/status", "/状态"),
+    "model": ("/model", "/模型"),
+    "persona": ("/persona", "/角色"),
+    "usage": ("/usage", "/用量"),
+    "whoami": ("/whoami", "/我是谁"),
+    "link": ("/link", "/关联"),
+    "unlink": ("/unlink", "/取消关联"),
+    "export": ("/export", "/导出"),
+    "forget": ("/forget", "/忘记"),
+    "access": ("/access", "/权限"),
+    "approve": ("/approve", "/批准"),
+    "allow": ("/allow", "/允许"),
+    "block": ("/block", "/封禁"),
+    "budget": ("/budget", "/额度"),
+}
+"""Every command with the words for it, the first English one and the first Chinese one being those that are shown."""
+
+FOR_ADMINS = frozenset({"access", "approve", "allow", "block", "budget"})
+"""Commands of those whom the account's `access.admins` names."""
+
+_WITH_ARGUMENT = frozenset({"model", "persona", "link", "forget", "approve", "allow", "block", "budget"})
+_BY_WORD = {word: name for name, words in NAMES.items() for word in words}
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command as it was typed."""
+
+    name: str
+    argument: str
+
+    @property
+    def bypasses(self) -> bool:
+        """Whether it is carried out at once. Only /retry waits for its turn: it asks the model."""
+        return self.name != "retry"
+
+
+def parse_command(text: str) -> Command | None:
+    """The command that `text` is, or None. A bare `reset` is one too; `/new` followed by more words is not."""
+    stripped = text.strip()
+    if stripped.lower() == "reset":
+        return Command("new", "")
+    if not stripped.startswith("/"):
+        return None
+    word, _, argument = stripped.partition(" ")
+    name = _BY_WORD.get(word.lower())
+    argument = argument.strip()
+    if name is None or (argument and name not in _WITH_ARGUMENT):
+        return None
+    return Command(name, argument)
