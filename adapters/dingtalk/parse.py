@@ -32,6 +32,7 @@ Payload = Mapping[str, Any]
 
 _DIRECT, _GROUP = "1", "2"
 """Kinds of conversation. There may be others one day: they are refused, not taken for direct."""
+_OVER_QUOTA = 20001
 _MOST_FILES = 20
 _MOST_MILLISECONDS = 10**14
 _ENCRYPTED = "$:"
@@ -89,7 +90,7 @@ def parse_message(payload: Any, *, account: AccountId) -> InboundMessage | None:
 
 def over_quota(payload: Any) -> bool:
     """Whether DingTalk has withheld a message's content, since the company has used its pushes up."""
-    return isinstance(payload, Mapping) and str(payload.get("errorCode")) == "20001"
+    return isinstance(payload, Mapping) and payload.get("errorCode") in (_OVER_QUOTA, str(_OVER_QUOTA))
 
 
 def _read(payload: Payload) -> tuple[str, tuple[Attachment, ...]]:

@@ -17,6 +17,8 @@ from core.messages import Attachment
 from core.untrusted import items_in, text_in
 
 _PLACEHOLDER = re.compile(r"@_user_\d+|@_all")
+_LONGEST_PLACEHOLDER = 40
+"""Characters."""
 _EVERYBODY = "all"
 _GAP = re.compile(r"[\s,:，：]*")
 _KEY = re.compile(r"[\w-]{1,256}", re.ASCII)
@@ -95,7 +97,7 @@ def mentions_in(message: Mapping[str, Any]) -> dict[str, Mention]:
     for one in items_in(message, "mentions"):
         id, key = one.get("id"), text_in(one, "key")
         open_id = text_in(id, "open_id") if isinstance(id, Mapping) else text_in(one, "id")
-        if key.startswith("@_"):
+        if key.startswith("@_") and len(key) <= _LONGEST_PLACEHOLDER:
             found[key] = Mention(open_id, text_in(one, "name") or (_EVERYBODY if key == "@_all" else ""))
     return found
 

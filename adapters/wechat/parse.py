@@ -40,8 +40,10 @@ _LATEST_IN_SECONDS = 2_145_888_000
 
 _QUOTE = re.compile(r"「(?P<author>[^：\n]{1,100})：(?P<text>.*)」\n(?:- ?){5,}\n(?P<rest>.*)", re.DOTALL)
 """WeChat writes a quote into the text."""
-_TITLE = re.compile(r"<title>(?P<title>.*?)</title>", re.DOTALL)
+_TITLE, _TITLE_END = "<title>", "</title>"
 
+_LONGEST_NAME = 200
+"""Characters of a name that is looked for in texts; WeChat's are shorter."""
 _AFTER_NAME = "\u2005"
 """What WeChat's apps put behind a mention. Some puppets make a plain space of it."""
 
@@ -91,17 +93,18 @@ def _unquoted(text: str) -> tuple[Quoted | None, str]:
         return None, text
     quoted = match["text"]
     if quoted.startswith(("<msg>", "<?xml")):  # a quote, a file or a link was quoted: WeChat's own description of it
-        title = _TITLE.search(quoted)
-        quoted = unescape(title["title"]) if title else ""
+        _, _, title = quoted.partition(_TITLE)  # no pattern: it would look for the end from each beginning anew
+        title, end, _ = title.partition(_TITLE_END)
+        quoted = unescape(title) if end else ""
     return (Quoted(author=match["author"], text=quoted) if quoted else None), match["rest"]
 
 
 def _unaddressed(text: str, me: Mapping[str, Any], mention_ids: Any) -> tuple[bool, str]:
     """Whether the bot is mentioned, by its id or by a name that it goes by, and the text without that."""
     mentions = mention_ids if isinstance(mention_ids, list) else []
-    names = sorted(filter(None, (text_in(me, "name"), text_in(me, "room_alias"))), key=len, reverse=True)
+    names = sorted((text_in(me, "name"), text_in(me, "room_alias")), key=len, reverse=True)
     bare = text
-    for name in names:
+    for name in (name for name in names if 0 < len(name) <= _LONGEST_NAME):
         bare = re.sub(rf"@{re.escape(name)}(?:[{_AFTER_NAME} ]|(?=\s|$))", "", bare)
     mentioned = bare != text or text_in(me, "id") in mentions
     if bare == text and len(mentions) == 1 and mentioned:  # by a name that nobody told us

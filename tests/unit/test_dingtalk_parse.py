@@ -126,6 +126,7 @@ def test_what_nobody_wrote_or_nobody_can_read_is_no_message() -> None:
     assert read("text-direct", senderId=ME) is None
     assert read("text-direct", msgId="") is None
     assert over_quota(payload("over-quota"))
+    assert over_quota({"errorCode": 20001})
     assert not over_quota(payload("text-direct"))
 
 

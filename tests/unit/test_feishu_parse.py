@@ -12,7 +12,7 @@ import pytest
 from adapters.feishu.address import Address
 from adapters.feishu.identity import Identity
 from adapters.feishu.parse import event_of, original_of, quoted_by
-from adapters.feishu.text import Mention, content_of, readable
+from adapters.feishu.text import Mention, content_of, mentions_in, readable
 from core.messages import InboundMessage
 from tests.simulators.feishu import PAYLOADS, SimulatedFeishu
 
@@ -201,6 +201,11 @@ def test_a_text_of_blanks_or_mentions_alone_takes_no_time() -> None:
 
 
 # What histories have
+
+
+def test_a_placeholder_longer_than_any_is_none() -> None:
+    mentions = [{"key": f"@_{'x' * 39}", "name": "Ann"}, {"key": f"@_{'x' * 38}", "name": "Bob"}]
+    assert list(mentions_in({"mentions": mentions})) == [f"@_{'x' * 38}"]
 
 
 def item(text: str = "hello", **changes: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,21 @@ def test_a_quote_of_a_quote_is_read_out_of_its_xml() -> None:
 def test_what_only_looks_like_a_quote_stays_in_the_text(text: str) -> None:
     message = said("direct", text)
     assert (message.quoted, message.text) == (None, text)
+
+
+def test_a_quote_that_begins_a_hundred_thousand_titles_is_read_at_once() -> None:
+    """Whoever quotes writes it, and everybody waits while it is read."""
+    began = time.thread_time()
+    found = said("direct", f"「Bob：<msg>{'<title>' * 100_000}」\n- - - - - - - -\nand now?")
+    assert time.thread_time() - began < 0.5
+    assert (found.text, found.quoted) == ("and now?", None)
+
+
+def test_a_name_longer_than_any_is_not_looked_for() -> None:
+    written = payload("room-mention-by-name")
+    written["self"]["name"] = "R" * 201
+    written["message"] |= {"text": f"@{'R' * 201} hello", "mention_ids": []}
+    assert not read(written).mentions_bot
 
 
 @pytest.mark.parametrize(
