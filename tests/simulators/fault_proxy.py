@@ -191,7 +191,7 @@ class FaultProxy:
                 self.hits[fault.name] += 1
                 await asyncio.sleep(fault.seconds)
                 await self._relay(wire, opening.data)
-            case "stall":
+            case "stall" if not fault.after:
                 self.hits[fault.name] += 1
                 while await wire.reader.read(_CHUNK):
                     pass
@@ -248,9 +248,10 @@ class FaultProxy:
             if await answers.read(1):  # else it was shorter than that, and is whole
                 self.hits[fault.name] += 1
                 if fault.kind == "reset":
-                    # a reset overtakes what was sent before it
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(0.01)  # it would overtake what was sent before it
                     wire.reset()
+                elif fault.kind == "stall":
+                    await asyncio.Event().wait()  # until the client leaves
 
 
 async def _opening(reader: asyncio.StreamReader) -> _Opening:

@@ -10,7 +10,7 @@ from typing import Literal
 
 FaultKind = Literal[
     "latency",  # `seconds` pass before anything goes on
-    "stall",  # silence for good, on an open connection
+    "stall",  # silence for good on an open connection: at once, or after `after` bytes of the answer
     "reset",  # TCP RST: at once, or after `after` bytes of the answer
     "cut",  # the end after `after` bytes of the answer
     "drip",  # the answer comes in pieces of `after` bytes, `seconds` apart

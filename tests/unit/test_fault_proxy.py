@@ -83,6 +83,16 @@ async def test_an_answer_breaks_off(http: aiohttp.ClientSession, proxy: FaultPro
     assert proxy.hits == {kind: 1}
 
 
+async def test_an_answer_stops_in_the_middle(http: aiohttp.ClientSession, proxy: FaultProxy) -> None:
+    proxy.faults = [Fault(kind="stall", after=5_000)]
+    async with http.get(proxy.url) as response:
+        assert len(await response.content.readexactly(4_000)) == 4_000
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await response.content.readexactly(6_000)
+    assert proxy.hits == {"stall": 1}
+
+
 async def test_an_answer_shorter_than_the_cut_is_whole_and_not_counted(
     http: aiohttp.ClientSession, proxy: FaultProxy
 ) -> None:
