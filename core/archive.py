@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 
 from core.adapter import Place
 from core.journal import InboxId, PartId, TurnId, TurnState
-from core.messages import AccountId, ChannelId, ConversationKey, InboundMessage, MessageId, UserId
+from core.messages import AccountId, ChannelId, ConversationKey, InboundMessage, MessageId, Person, UserId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +98,30 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """An identity that belongs to the same person as another one."""
+
+    person: Person
+    to: Person
+    """Whose conversation and budget both use; itself linked to nobody."""
+    linked_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkOffer:
+    """A link on its way. The code itself is not stored, only its SHA-256."""
+
+    person: Person
+    """Whom the code was made for."""
+    name: str
+    digest: bytes
+    expires_at: datetime
+    other: Person | None = None
+    """Who entered it."""
+    other_name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StorageFigures:
     """Sizes for /metrics and /readyz; cheap to ask for."""
 
@@ -173,6 +197,30 @@ class Archive(Protocol):
 
     async def revoke_api_key(self, id: str) -> bool:
         """False: there is no such key that is still valid."""
+        ...
+
+    async def links(self) -> Sequence[Link]:
+        """All of them, the oldest first."""
+        ...
+
+    async def add_link(self, link: Link) -> None:
+        """Store a link. Offers end with it that it makes impossible: those of both, and those that its person entered."""
+        ...
+
+    async def remove_links(self, person: Person) -> int:
+        """Remove the link of `person` and those that lead to them; returns how many there were."""
+        ...
+
+    async def link_offers(self) -> Sequence[LinkOffer]:
+        """Those that have not expired, in the order in which they will."""
+        ...
+
+    async def put_link_offer(self, offer: LinkOffer) -> None:
+        """Store an offer in the place of an earlier one of the same person. Expired ones go."""
+        ...
+
+    async def remove_link_offer(self, person: Person) -> None:
+        """The offer of `person`, where there is one."""
         ...
 
     async def figures(self) -> StorageFigures:

@@ -14,7 +14,7 @@ from typing import Any, Self
 import structlog
 
 from core.adapter import Place
-from core.archive import ApiKey, DeadLetter, SessionInfo, StorageFigures, StoredTurn, TraceStep, Waiting
+from core.archive import ApiKey, DeadLetter, Link, LinkOffer, SessionInfo, StorageFigures, StoredTurn, TraceStep, Waiting
 from core.clock import Clock
 from core.journal import (
     Accepted,
@@ -32,8 +32,8 @@ from core.journal import (
     Recovery,
     Turn,
 )
-from core.messages import AccountId, ChannelId, ConversationKey, EventId, InboundMessage, MessageId, UserId
-from core.storage import inbound, outbound, records, statements, turns, upkeep
+from core.messages import AccountId, ChannelId, ConversationKey, EventId, InboundMessage, MessageId, Person, UserId
+from core.storage import inbound, links, outbound, records, statements, turns, upkeep
 from core.storage.codec import day, encode, micros, name, storable
 from core.storage.load import watch_load
 from core.storage.lock import LockFile
@@ -281,6 +281,24 @@ class SqliteStore:
 
     async def revoke_api_key(self, id: str) -> bool:
         return await self._writer.run(partial(records.revoke_api_key, id=id, now=self._now()))
+
+    async def links(self) -> Sequence[Link]:
+        return await self._writer.run(links.links)
+
+    async def add_link(self, link: Link) -> None:
+        await self._writer.run(partial(links.add, link=link))
+
+    async def remove_links(self, person: Person) -> int:
+        return await self._writer.run(partial(links.remove, person=person))
+
+    async def link_offers(self) -> Sequence[LinkOffer]:
+        return await self._writer.run(partial(links.offers, now=self._now()))
+
+    async def put_link_offer(self, offer: LinkOffer) -> None:
+        await self._writer.run(partial(links.put_offer, offer=offer, now=self._now()))
+
+    async def remove_link_offer(self, person: Person) -> None:
+        await self._writer.run(partial(links.remove_offer, person=person))
 
     async def figures(self) -> StorageFigures:
         return await self._writer.run(partial(upkeep.figures, path=self._path))
