@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from core.messages import Scope
 from core.quantities import Duration
@@ -50,6 +50,15 @@ class Access(BaseModel):
     refusals: Literal["notice", "silent"] = Field(
         "notice", description="Those who may not talk: told so, at most once an hour, or not answered at all."
     )
+
+    @model_validator(mode="after")
+    def _codes_are_told(self) -> Self:
+        if self.direct == "pairing" and self.refusals == "silent":
+            raise ValueError(
+                "direct: pairing tells people a code, which refusals: silent forbids; "
+                "write refusals: notice, or direct: allowlist"
+            )
+        return self
 
 
 class Budget(BaseModel):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from pathlib import Path
@@ -17,6 +17,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NewType, Self, TypeVar
 
 from core.messages import AccountId, Attachment, ChannelId, InboundMessage, MessageId, ReplyAddress, ThreadId
+from core.signing_in import AwaitsScan as AwaitsScan  # noqa: PLC0414 - it belongs to the contract
+from core.signing_in import HasOwner as HasOwner  # noqa: PLC0414 - it belongs to the contract
+from core.signing_in import LoginCode as LoginCode  # noqa: PLC0414 - it belongs to the contract
+from core.signing_in import LoginStep as LoginStep  # noqa: PLC0414 - it belongs to the contract
+from core.signing_in import TakesDigits as TakesDigits  # noqa: PLC0414 - it belongs to the contract
 
 if TYPE_CHECKING:
     from aiohttp.web import AbstractRouteDef
@@ -188,6 +193,13 @@ class ReplyIsReceipt:
     """
 
 
+class SenderIsClaimed:
+    """On a reply channel: who wrote is what a program says (the `user` of an HTTP request); no platform vouches for it.
+
+    Such a person cannot be linked with others: a program could link anybody.
+    """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboundFile:
     """A file to attach to a reply."""
@@ -211,6 +223,17 @@ class CanFail(ABC):
     @abstractmethod
     async def fail(self, failure: Failure, *, key: IdempotencyKey) -> None:
         """Show the failure. Raises as `send`."""
+
+
+class CanWhisper(ABC):
+    """On a reply channel to a place where others read along: its sender alone can be told something."""
+
+    AWAITED: ClassVar[bool] = False
+    """Something is waited for, as after a slash command: a refusal is told each time, since it costs nobody a message."""
+
+    @abstractmethod
+    async def whisper(self, text: str, *, key: IdempotencyKey) -> None:
+        """Tell it to the sender, and notify nobody. Where that is not possible, as `send`. Raises as `send`."""
 
 
 class Adapter(ABC):
@@ -276,50 +299,6 @@ class Heard(ABC):
         None before the first one of this attempt."""
 
 
-class LoginStep(StrEnum):
-    """What a person has to do next to sign an account in."""
-
-    SCAN = "scan"
-    """Scan the code with the platform's app."""
-    CONFIRM = "confirm"
-    """It was scanned: confirm on the phone."""
-    DIGITS = "digits"
-    """The phone shows digits: enter them here (`TakesDigits`)."""
-    WRONG_DIGITS = "wrong_digits"
-    """Those were not the ones: enter them again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoginCode:
-    """A code that waits to be scanned. Whoever scans it owns the bot: it is shown in the terminal and to an
-    administrator, and never logged."""
-
-    content: str = field(repr=False)
-    """What the QR code holds."""
-    step: LoginStep = LoginStep.SCAN
-
-
-class AwaitsScan(ABC):
-    """On an adapter whose account is signed in by a person who scans a code, while `run` waits for that.
-
-    While there is a code the account counts as waiting for the scan: not connected, and not deaf either, however long
-    it takes.
-    """
-
-    @abstractmethod
-    def login_code(self) -> LoginCode | None:
-        """The code that is to be shown now, the newest that the platform gave; None when nothing is to be scanned (any
-        more). Asked about once a second."""
-
-
-class TakesDigits(ABC):
-    """On an adapter that AwaitsScan: the platform may ask for digits that the phone shows."""
-
-    @abstractmethod
-    def enter_digits(self, digits: str) -> None:
-        """A person entered them. Of no effect unless the code's step asks for them."""
-
-
 class HasFolder(ABC):
     """On an adapter that keeps something of its own from one start to the next, such as the credentials of a scan."""
 
@@ -358,6 +337,16 @@ class CatchesUp(ABC):
 
         Raises ConnectionLost, RateLimited or a DeliveryError; places that are gone or closed to us are passed over.
         """
+
+
+class AsksLeave(ABC):
+    """On an adapter that does something for people who have not written yet (suggestions in an empty pane, say). Whatever
+    people can cause is either a message to the inbox, or done only where the inbox would let them in."""
+
+    @abstractmethod
+    def ask_leave(self, may: Callable[[InboundMessage], bool]) -> None:
+        """Called once, before it is entered. `may`: whether the person of a message, in its place, may talk to the bot;
+        nothing is counted, stored or told. Until this was called nobody may."""
 
 
 class FetchesFiles(ABC):

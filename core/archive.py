@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
+from core.access import Standing
 from core.adapter import Place
 from core.journal import InboxId, PartId, TurnId, TurnState
 from core.messages import AccountId, ChannelId, ConversationKey, InboundMessage, MessageId, Person, UserId
@@ -95,6 +96,40 @@ class ApiKey:
     scopes: tuple[str, ...]
     created_at: datetime
     revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonBudget:
+    """What one person may use, where that differs from the configuration. None is as the configuration says."""
+
+    messages_per_day: int | None = None
+    tokens_per_day: int | None = None
+    money_per_month: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownPerson:
+    """What was decided about somebody on one account."""
+
+    person: Person
+    name: str = ""
+    """The display name they had then."""
+    standing: Standing = Standing.UNDECIDED
+    """ALLOWED, BLOCKED or UNDECIDED; who is an admin is never stored."""
+    decided_by: str
+    decided_at: datetime
+    budget: PersonBudget = PersonBudget()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairingRequest:
+    """Somebody who was told a code and waits to be let in. The code itself is not stored, only its SHA-256."""
+
+    person: Person
+    name: str
+    digest: bytes
+    created_at: datetime
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +232,54 @@ class Archive(Protocol):
 
     async def revoke_api_key(self, id: str) -> bool:
         """False: there is no such key that is still valid."""
+        ...
+
+    async def links(self) -> Sequence[Link]:
+        """All of them, the oldest first."""
+        ...
+
+    async def add_link(self, link: Link) -> None:
+        """Store a link. Offers end with it that it makes impossible: those of both, and those that its person entered."""
+        ...
+
+    async def remove_links(self, person: Person) -> int:
+        """Remove the link of `person` and those that lead to them; returns how many there were."""
+        ...
+
+    async def link_offers(self) -> Sequence[LinkOffer]:
+        """Those that have not expired, in the order in which they will."""
+        ...
+
+    async def put_link_offer(self, offer: LinkOffer) -> None:
+        """Store an offer in the place of an earlier one of the same person. Expired ones go."""
+        ...
+
+    async def remove_link_offer(self, person: Person) -> None:
+        """The offer of `person`, where there is one."""
+        ...
+
+    async def people(self) -> Sequence[KnownPerson]:
+        """Everybody about whom something was decided, by account and id."""
+        ...
+
+    async def keep_person(self, known: KnownPerson) -> None:
+        """Store what was decided, in place of what was there."""
+        ...
+
+    async def remove_person(self, person: Person) -> bool:
+        """Whatever was decided is no more. False: there was nothing."""
+        ...
+
+    async def pairings(self) -> Sequence[PairingRequest]:
+        """Who waits to be let in, oldest first; also those whose code has expired."""
+        ...
+
+    async def add_pairing(self, request: PairingRequest) -> None:
+        """Store a request in place of that person's earlier one; all that had expired by its `created_at` go."""
+        ...
+
+    async def remove_pairing(self, person: Person) -> None:
+        """That person waits no more."""
         ...
 
     async def links(self) -> Sequence[Link]:

@@ -234,8 +234,11 @@ async def _bring(reply: ReplyChannel, part: OutboxPart) -> None:
         log.exception("bringing the news of a reply failed", key=part.key)
 
 
-async def tell(reply: ReplyChannel, failure: Failure, *, key: IdempotencyKey) -> None:
-    """Show a failure once, as well as it goes: of a message that is not in the journal, or no longer."""
+async def tell(reply: ReplyChannel, failure: Failure, *, key: IdempotencyKey) -> bool:
+    """Show a failure once, as well as it goes: of a message that is not in the journal, or no longer.
+
+    False: it did not arrive, as far as one knows.
+    """
     try:
         async with asyncio.timeout(SEND_TIMEOUT):
             if isinstance(reply, CanFail):
@@ -246,6 +249,9 @@ async def tell(reply: ReplyChannel, failure: Failure, *, key: IdempotencyKey) ->
         log.info("a failure could not be told", id=failure.id, error=str(error))
     except Exception:
         log.exception("telling of a failure failed", id=failure.id)
+    else:
+        return True
+    return False
 
 
 async def until_stored(write: Callable[[], Awaitable[T]], clock: Clock) -> T:

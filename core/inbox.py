@@ -1,6 +1,7 @@
 """Admission: what becomes of a message before the platform is told that it arrived.
 
-addressed → allowed → not too old, not too long → within the sender's rate → committed. No model, no network, no lock.
+addressed → allowed → not too old, not too long → within the sender's rate, no loop → committed. No model, no network, no
+lock.
 """
 
 from __future__ import annotations
@@ -8,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
+from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import structlog
 
+from core.access import Verdict, judge
 from core.account import AccountConfig
 from core.adapter import CanFail, Failure, FailureCode, IdempotencyKey, Receipt, ReplyChannel, ReplyIsReceipt
 from core.clock import Clock
@@ -25,13 +28,19 @@ from core.dispatcher import Dispatcher
 from core.errors import DeliveryError, StorageUnavailable
 from core.journal import Accepted, Bound, Journal, Quota
 from core.limits import Rates
-from core.messages import AccountId, ConversationKey, InboundMessage, ReplyAddress, Scope
+from core.loop_guard import PAUSE, Halt, LoopGuard, Passage
+from core.messages import AccountId, ConversationKey, InboundMessage, Person, ReplyAddress, Scope
+from core.pairing import Pairing
+from core.people import People, sender_of
 from core.texts import language_of, say
 
 log = structlog.get_logger(__name__)
 
 _NOTICE_EVERY = 60.0
 """Seconds between two notices of the same kind to the same person."""
+
+_NOT_ALLOWED_EVERY = 3600.0
+"""The same, for those who may not talk here."""
 
 _NOTICES = 1_000
 """Notices on their way at once; more are not sent."""
@@ -43,7 +52,9 @@ _COMMIT_TIMEOUT = 2.0
 
 
 _NOTHING_NEW = Quota(queued=0)
-"""For a sender over the rate: the store still knows a redelivery, and takes nothing else."""
+"""For a sender over the rate, or a loop: the store still knows a redelivery, and takes nothing else."""
+
+_UNGUARDED = Passage(None, ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +66,10 @@ class InboxSettings:
     max_input_chars: int = 32_000
     oldest: timedelta = timedelta(hours=24)
     """Messages that the platform dates further back are not answered at all."""
+    same_text_per_minute: int | None = 3
+    """Replies to the same text in one conversation. None is no bound."""
+    channel_messages_per_minute: int | None = 60
+    """Messages that are answered in one channel. None is no bound."""
 
 
 @dataclass(slots=True)
@@ -78,6 +93,9 @@ class Inbox:
         clock: Clock,
         settings: InboxSettings,
         *,
+        people: People,
+        pairing: Pairing,
+        guard: LoopGuard,
         account: Callable[[AccountId], AccountConfig],
         reply: Callable[[AccountId, ReplyAddress], ReplyChannel],
     ) -> None:
@@ -88,12 +106,15 @@ class Inbox:
         self._dispatcher = dispatcher
         self._rates = rates
         self._clock = clock
+        self._people = people
+        self._pairing = pairing
+        self._guard = guard
         self._account = account
         self._reply = reply
         self._closed = False
-        self._notices: set[asyncio.Task[None]] = set()
+        self._notices: set[asyncio.Task[object]] = set()
         self._commits: set[asyncio.Task[Receipt]] = set()
-        self._noticed: OrderedDict[tuple[str, FailureCode], float] = OrderedDict()
+        self._noticed: OrderedDict[tuple[Person, str], float] = OrderedDict()
 
     async def __aenter__(self) -> Self:
         return self
@@ -118,14 +139,13 @@ class Inbox:
         seen = self.seen.setdefault(message.account, Seen())
         seen.last_inbound = self._clock.now()
         account = self._account(message.account)
-        if message.sender.is_bot or not _addressed(message, account):
-            return Receipt.IGNORED
         if not message.text.strip() and not message.attachments:
             return Receipt.IGNORED
-        if not _allowed(message, account):
-            if not message.is_direct and not message.mentions_bot:
-                return Receipt.IGNORED  # people talking among themselves, where the bot has nothing to say
-            return self._refuse(message, seen, FailureCode.NOT_ALLOWED, "not_allowed", person=message.sender.id)
+        verdict = judge(message, account.access, self._people.standing(sender_of(message)))
+        if verdict is Verdict.IGNORE:
+            return Receipt.IGNORED
+        if verdict is not Verdict.ADMIT:
+            return self._turn_away(message, seen, account, pair=verdict is Verdict.PAIR)
         if self._clock.now() - message.sent_at > self.settings.oldest:
             log.info("a message is too old to be answered", message=message.id, sent_at=str(message.sent_at))
             return Receipt.STALE
@@ -146,15 +166,20 @@ class Inbox:
         command = parse_command(message.text)
         bypasses = command is not None and command.bypasses
         person = f"{message.account}/{message.sender.id}"
+        reply = self._way_back(message)
         wait = self._rates.take(person)
-        quota = self.settings.quota if wait is None else _NOTHING_NEW
+        passage = _UNGUARDED if wait is not None or bypasses else self._pass(message, conversation, reply)
+        quota = self.settings.quota if wait is None and passage.halt is None else _NOTHING_NEW
         try:
             accepted = await self._journal.accept(
-                message, conversation, quota, command=bypasses and wait is None, lasting=self._acknowledged(message)
+                message,
+                conversation,
+                quota,
+                command=bypasses and wait is None,
+                lasting=not isinstance(reply, ReplyIsReceipt),
             )
         except StorageUnavailable:
-            if wait is None:
-                self._rates.give_back(person)
+            self._give_back(person, wait, passage)
             raise
         match accepted.receipt:
             case Receipt.ACCEPTED:
@@ -166,27 +191,58 @@ class Inbox:
                     self._dispatcher.wake(conversation)
             case Receipt.DUPLICATE:
                 seen.duplicates += 1
-                if wait is None:
-                    self._rates.give_back(person)
+                self._give_back(person, wait, passage)
             case _ if wait is not None:
                 seconds = max(1, round(wait))
                 notice = "rate_limited"
                 self._refuse(message, seen, FailureCode.RATE_LIMITED, notice, retry_after=wait, seconds=seconds)
                 return Receipt.REFUSED
+            case _ if passage.halt is not None:
+                self._rates.give_back(person)
+                return self._halt(message, seen, passage)
             case Receipt.REFUSED:
+                self._guard.give_back(passage)
                 self._explain(message, seen, accepted)
             case _:
-                self._rates.give_back(person)  # the platform will deliver it again
+                self._give_back(person, wait, passage)  # the platform will deliver it again
                 log.warning("overloaded, a message was not accepted", bound=accepted.bound)
         return accepted.receipt
 
-    def _acknowledged(self, message: InboundMessage) -> bool:
-        """Whether the sender is told that the message arrived before there is a reply."""
+    def _give_back(self, person: str, wait: float | None, passage: Passage) -> None:
+        """What was counted for a message that is not a new one."""
+        if wait is None:
+            self._rates.give_back(person)
+        self._guard.give_back(passage)
+
+    def _pass(self, message: InboundMessage, conversation: ConversationKey, reply: ReplyChannel | None) -> Passage:
+        """Count the message against loops. Where the reply goes to its own caller there can be none."""
+        if isinstance(reply, (CanFail, ReplyIsReceipt)):
+            return _UNGUARDED
+        settings = self.settings
+        return self._guard.take(
+            message,
+            conversation,
+            same_text=settings.same_text_per_minute,
+            per_channel=settings.channel_messages_per_minute,
+        )
+
+    def _halt(self, message: InboundMessage, seen: Seen, passage: Passage) -> Receipt:
+        """One message too many: the first one is told, those after it are not."""
+        paused = passage.halt is Halt.PAUSED
+        if not self._guard.halt(passage):
+            seen.refused += 1
+            return Receipt.IGNORED if paused else Receipt.REFUSED
+        if paused:
+            log.warning("the bot rests in a channel", account=message.account, channel=message.channel, seconds=PAUSE)
+        minutes = round(PAUSE / 60)
+        notice = "channel_paused" if paused else "repeating"
+        return self._refuse(message, seen, FailureCode.RATE_LIMITED, notice, due=True, minutes=minutes)
+
+    def _way_back(self, message: InboundMessage) -> ReplyChannel | None:
         try:
-            reply = self._reply(message.account, message.reply_to)
+            return self._reply(message.account, message.reply_to)
         except Exception:  # noqa: BLE001 - the turn will say what is wrong with the address
-            return True
-        return not isinstance(reply, ReplyIsReceipt)
+            return None
 
     def _explain(self, message: InboundMessage, seen: Seen, accepted: Accepted) -> None:
         quota = self.settings.quota
@@ -196,10 +252,44 @@ class Inbox:
         match accepted.bound:
             case Bound.MESSAGES_PER_DAY | Bound.TOKENS_PER_DAY as bound:
                 count = quota.messages_per_day if bound is Bound.MESSAGES_PER_DAY else quota.tokens_per_day
-                values: dict[str, object] = {"count": count, "reset": f"{midnight:%Y-%m-%d %H:%M}"}
-                self._refuse(message, seen, FailureCode.RATE_LIMITED, bound.value, retry_after=until_midnight, **values)
+                reset = f"{midnight:%Y-%m-%d %H:%M}"
+                refuse = partial(self._refuse, message, seen, FailureCode.RATE_LIMITED, bound.value)
+                refuse(retry_after=until_midnight, count=count, reset=reset)
             case _:
                 self._refuse(message, seen, FailureCode.RATE_LIMITED, "queued", retry_after=10.0, count=quota.queued)
+
+    def _turn_away(self, message: InboundMessage, seen: Seen, account: AccountConfig, *, pair: bool) -> Receipt:
+        """Somebody who may not talk here. With `pair` they may be told a code that lets them in once it is approved."""
+        person, told = sender_of(message), account.access.refusals == "notice"
+        if not pair or not told:
+            due = told and self._notice_due(person, FailureCode.NOT_ALLOWED, _NOT_ALLOWED_EVERY)
+            return self._refuse(message, seen, FailureCode.NOT_ALLOWED, "not_allowed", due=due, person=person.user)
+        seen.refused += 1
+        reply = self._way_back(message)
+        if self._pairing.waits(person):
+            due = False
+        elif self._pairing.full(person.account):
+            due = self._notice_due(person, "pairing_full", _NOT_ALLOWED_EVERY)
+        else:
+            due = self._notice_due(person, "pairing", _NOTICE_EVERY)
+        if reply is not None and (due or isinstance(reply, CanFail)):
+            self._spawn(self._offer(message, reply))
+        return Receipt.REFUSED
+
+    async def _offer(self, message: InboundMessage, reply: ReplyChannel) -> None:
+        """Tell a stranger a code, or why there is none. What could not be told does not count as told."""
+        person, id = sender_of(message), secrets.token_hex(4)
+        try:
+            offer = await self._pairing.offer(person, message.sender.display_name)
+            if offer.notice == "pairing_waits" and not isinstance(reply, CanFail):
+                return  # two of their messages came at once
+            how = f"`/approve {offer.code}`\n`chatgpt-ms pairing approve {offer.code}`"
+            text = say(offer.notice, language_of(message), code=offer.code, how=how)
+            failure = Failure(code=FailureCode.NOT_ALLOWED, text=text, id=id)
+            if not await tell(reply, failure, key=IdempotencyKey(f"refused-{id}")) and offer.code:
+                await self._pairing.withdraw(person)
+        except StorageUnavailable as error:
+            log.warning("a stranger was not told a code", error=str(error), account=person.account, person=person.user)
 
     def _refuse(
         self,
@@ -209,9 +299,10 @@ class Inbox:
         notice: str,
         *,
         retry_after: float | None = None,
+        due: bool | None = None,
         **values: object,
     ) -> Receipt:
-        """Tell the sender, at most once a minute where it costs them a chat message."""
+        """Tell the sender if it is `due`: by itself at most once a minute, where it costs them a chat message."""
         seen.refused += 1
         id = secrets.token_hex(4)
         text = say(notice, language_of(message), **values)
@@ -221,34 +312,26 @@ class Inbox:
         except DeliveryError as error:
             log.info("a refusal could not be told", error=str(error))
             return Receipt.REFUSED
-        due = isinstance(reply, CanFail) or self._notice_due(message, code)
-        if due and len(self._notices) < _NOTICES:
+        if due is None:
+            due = self._notice_due(sender_of(message), code, _NOTICE_EVERY)
+        if due or isinstance(reply, CanFail):
             failure = Failure(code=code, text=text, id=id, retry_after=retry_after)
-            task = asyncio.create_task(tell(reply, failure, key=IdempotencyKey(f"refused-{id}")))
-            self._notices.add(task)
-            task.add_done_callback(self._notices.discard)
+            self._spawn(tell(reply, failure, key=IdempotencyKey(f"refused-{id}")))
         return Receipt.REFUSED
 
-    def _notice_due(self, message: InboundMessage, code: FailureCode) -> bool:
-        person, now = (f"{message.account}/{message.sender.id}", code), self._clock.monotonic()
-        last = self._noticed.pop(person, None)
-        due = last is None or now - last >= _NOTICE_EVERY
-        self._noticed[person] = now if last is None or due else last
+    def _spawn(self, notice: Coroutine[Any, Any, object]) -> None:
+        if len(self._notices) >= _NOTICES:
+            notice.close()
+            return
+        task = asyncio.create_task(notice)
+        self._notices.add(task)
+        task.add_done_callback(self._notices.discard)
+
+    def _notice_due(self, person: Person, kind: str, every: float) -> bool:
+        key, now = (person, kind), self._clock.monotonic()
+        last = self._noticed.pop(key, None)
+        due = last is None or now - last >= every
+        self._noticed[key] = now if last is None or due else last
         if len(self._noticed) > _REMEMBERED:
             self._noticed.popitem(last=False)
         return due
-
-
-def _addressed(message: InboundMessage, account: AccountConfig) -> bool:
-    if message.is_direct:
-        return True
-    return message.mentions_bot or account.access.channels == "always"
-
-
-def _allowed(message: InboundMessage, account: AccountConfig) -> bool:
-    access = account.access
-    if message.is_direct:
-        return access.direct == "open" or (access.direct == "allowlist" and message.sender.id in access.allow)
-    return access.channels != "off" and (
-        not access.allow or message.channel in access.allow or message.sender.id in access.allow
-    )

@@ -36,13 +36,49 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "I still have {count} of your messages to answer. Please wait for those first.",
         "您还有 {count} 条消息在等我回答，请稍候再发。",
     ),
-    "messages_per_day": (
+    "busy_account": (
+        "I am asked for more than I may answer at once. Please try again in {seconds} s.",
+        "现在问我的人太多，请在 {seconds} 秒后再试。",
+    ),
+    "busy_everybody": (
+        "More is asked for than may be answered at once. Please try again in {seconds} s.",
+        "当前请求过多，请在 {seconds} 秒后再试。",
+    ),
+    "messages_per_day_person": (
         "You have reached today's limit of {count} messages. It starts afresh at {reset} UTC.",
         "您今天的 {count} 条消息额度已用完，将于 {reset}（UTC）重置。",
     ),
-    "tokens_per_day": (
+    "tokens_per_day_person": (
         "You have used up today's amount of text ({count} tokens). It starts afresh at {reset} UTC.",
         "您今天的用量（{count} tokens）已用完，将于 {reset}（UTC）重置。",
+    ),
+    "money_per_month_person": (
+        "You have used up this month's budget ({count}). It starts afresh at {reset} UTC.",
+        "您本月的额度（{count}）已用完，将于 {reset}（UTC）重置。",
+    ),
+    "messages_per_day_account": (
+        "Everyone here together has reached today's limit of {count} messages. It starts afresh at {reset} UTC.",
+        "这里所有人今天共用的 {count} 条消息额度已用完，将于 {reset}（UTC）重置。",
+    ),
+    "tokens_per_day_account": (
+        "Everyone here together has used up today's amount of text ({count} tokens). It starts afresh at {reset} UTC.",
+        "这里所有人今天共用的用量（{count} tokens）已用完，将于 {reset}（UTC）重置。",
+    ),
+    "money_per_month_account": (
+        "Everyone here together has used up this month's budget ({count}). It starts afresh at {reset} UTC.",
+        "这里所有人本月共用的额度（{count}）已用完，将于 {reset}（UTC）重置。",
+    ),
+    "messages_per_day_everybody": (
+        "All my chats together have reached today's limit of {count} messages. It starts afresh at {reset} UTC.",
+        "所有平台今天共用的 {count} 条消息额度已用完，将于 {reset}（UTC）重置。",
+    ),
+    "tokens_per_day_everybody": (
+        "All my chats together have used up today's amount of text ({count} tokens). It starts afresh at {reset} UTC.",
+        "所有平台今天共用的用量（{count} tokens）已用完，将于 {reset}（UTC）重置。",
+    ),
+    "money_per_month_everybody": (
+        "All my chats together have used up this month's budget ({count}). It starts afresh at {reset} UTC.",
+        "所有平台本月共用的额度（{count}）已用完，将于 {reset}（UTC）重置。",
     ),
     "too_long": (
         "That message is too long for me ({length} characters, at most {limit}). Please shorten it.",
@@ -55,6 +91,26 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "not_allowed": (
         "I may not talk with you here. Your id is {person}; whoever runs me can allow it.",
         "我还没有获准在这里与您对话。您的 ID 是 {person}，管理员可以为您开通。",
+    ),
+    "pairing": (
+        "I may not talk with you yet. Your code is {code}, for one hour; whoever runs me lets you in with it:\n\n{how}",
+        "我还没有获准与您对话。您的配对码是 {code}，一小时内有效，管理员可用它为您开通：\n\n{how}",
+    ),
+    "pairing_waits": (
+        "I may not talk with you yet. The code you were told is still valid; whoever runs me can let you in with it.",
+        "我还没有获准与您对话。之前给您的配对码仍然有效，请等管理员为您开通。",
+    ),
+    "pairing_full": (
+        "I may not talk with you yet, and several people wait to be let in already. Please try again later.",
+        "我还没有获准与您对话，而且已有几位在等待开通，请稍后再试。",
+    ),
+    "repeating": (
+        "I have answered this same message several times now, so I leave it for a minute.",
+        "同样的消息我已经回答过几次了，一分钟内不再重复回答。",
+    ),
+    "channel_paused": (
+        "There is more going on here than I can follow. I take a break in this channel for {minutes} minutes.",
+        "这里的消息太多了，我在这个频道休息 {minutes} 分钟。",
     ),
     "model_unavailable": (
         "I can't reach the model right now. Please try again in a moment with /retry. ({id})",
@@ -138,6 +194,80 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "Your id is `{user}` on the account `{account}`. This conversation: `{conversation}`.",
         "您的 ID 是 `{user}`，账号 `{account}`。当前会话：`{conversation}`。",
     ),
+    "whoami_here": ("Your id is `{user}` on the account `{account}`.", "您的 ID 是 `{user}`，账号 `{account}`。"),
+    "whoami_linked": ("Linked with: {others}.", "已关联：{others}。"),
+    "link_identity": ("{user} on {account}", "{account} 上的 {user}"),
+    "link_identity_named": ("{called} ({user} on {account})", "{called}（{account} 上的 {user}）"),
+    "link_comma": (", ", "、"),
+    "link_code": (
+        "Your code: `{code}`. Within {minutes} minutes, send me `/link {code}` on the other platform, then `/link` here. Show it to nobody.",
+        "您的关联码：`{code}`。请在 {minutes} 分钟内在另一平台发送 `/link {code}`，再回到这里发送 `/link`。请勿给任何人看。",
+    ),
+    "link_entered": (
+        "This is the code of {owner}. To confirm, send `/link` on {account}; their conversation then goes on here, and yours rests.",
+        "这是 {owner} 的关联码。请到 {account} 发送 `/link` 确认；之后那边的会话会在这里继续，您在这里的会话暂时搁置。",
+    ),
+    "link_answered": (
+        "Your code was entered by {other}. If that is you, send `/link yes`: this conversation can then be read there too. Else send `/link no`.",
+        "{other} 输入了您的关联码。如果是您本人，请发送 `/link yes`，那边便可读到本会话；如果不是，请发送 `/link no`。",
+    ),
+    "link_done": (
+        "Linked with {other}. This conversation now goes on there too, and the one that was there rests. `/unlink` undoes it.",
+        "已与 {other} 关联。本会话现在也可以在那边继续，那边原来的会话暂时搁置。用 `/unlink` 可以取消。",
+    ),
+    "link_declined": (
+        "All right. Nothing was linked, and the code is no longer valid.",
+        "好的，没有建立关联，关联码已失效。",
+    ),
+    "link_nothing": (
+        "Nobody has entered a code of yours. `/link` gives you one.",
+        "还没有人输入您的关联码。发送 `/link` 可以获取一个。",
+    ),
+    "link_linked": (
+        "You are linked with {others}. `/unlink` undoes it.",
+        "您已与 {others} 关联。用 `/unlink` 可以取消。",
+    ),
+    "link_unknown_code": (
+        "I don't know this code. It may be mistyped, used or too old. `/link` on the other platform gives a new one.",
+        "没有这个关联码，可能输错了、用过了或已过期。请在另一平台发送 `/link` 重新获取。",
+    ),
+    "link_too_many_tries": (
+        "Those were too many codes that I don't know. Please try again in {minutes} minutes.",
+        "输错的次数太多了，请 {minutes} 分钟后再试。",
+    ),
+    "link_own_code": (
+        "This is your own code. Please send it to me on the other platform.",
+        "这是您自己的关联码，请在另一平台发送给我。",
+    ),
+    "link_same_account": (
+        "The owner of this code is known on {account} already, and nobody can be two people there.",
+        "这个关联码的主人在 {account} 上已有身份，同一账号上的两个人不能关联。",
+    ),
+    "link_too_late": (
+        "That can't be linked any more, one of the two is linked otherwise now. `/link` gives you a new code.",
+        "其中一方已另有关联，这次无法完成。发送 `/link` 可以重新获取关联码。",
+    ),
+    "link_direct": (
+        "A code is a secret, and others read along here. Please send me `/link` in a direct message.",
+        "关联码需要保密，而这里其他人也能看到。请用私信向我发送 `/link`。",
+    ),
+    "link_shared": (
+        "Conversations here don't belong to one person, so there is nothing to link.",
+        "这里的会话不属于某一个人，无法关联。",
+    ),
+    "link_claimed": (
+        "Linking works on chat platforms only: here nobody but the program says who you are.",
+        "只有在聊天平台上才能关联：这里只能由程序说明您是谁。",
+    ),
+    "unlink_nothing": ("You are not linked with anybody.", "您没有任何关联。"),
+    "unlink_done": (
+        "You are no longer linked. The conversation you had here goes on.",
+        "已取消关联，您在这里原来的会话已恢复。",
+    ),
+    "unlink_all": (
+        "Nothing is linked with this conversation any more; {count} links ended. It goes on here.",
+        "已取消本会话的 {count} 个关联，会话在这里继续。",
+    ),
     "status": ("Model: {model}\nTurns in this conversation: {turns}", "模型：{model}\n本会话轮数：{turns}"),
     "status_persona": ("Persona: {persona}", "角色：{persona}"),
     "status_now": ("Now: {activity}", "当前：{activity}"),
@@ -155,6 +285,23 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "forget_done": (
         "Done. {count} turns of this conversation were deleted for good.",
         "已完成，永久删除了本会话的 {count} 轮内容。",
+    ),
+    "usage_person": ("Your usage", "您的用量"),
+    "usage_account": ("Everyone on this account", "此账号所有人"),
+    "usage_everybody": ("All accounts", "所有账号"),
+    "usage_today": (
+        "{title}, today: {messages} messages, {tokens} tokens",
+        "{title}，今天：{messages} 条消息，{tokens} tokens",
+    ),
+    "usage_month": (
+        "{title}, this month: {messages} messages, {tokens} tokens{money}",
+        "{title}，本月：{messages} 条消息，{tokens} tokens{money}",
+    ),
+    "usage_of": ("{used} of {cap}", "{used}/{cap}"),
+    "usage_cost": (", cost {money}", "，花费 {money}"),
+    "usage_resets": (
+        "The day starts afresh at {day} UTC, the month at {month} UTC.",
+        "每日额度于 {day}（UTC）重置，每月额度于 {month}（UTC）重置。",
     ),
     "help_title": ("What I understand besides questions:", "除了提问，我还懂这些命令："),
     "help_new": ("start a new conversation", "开始新会话"),

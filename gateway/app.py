@@ -17,7 +17,7 @@ import structlog
 from aiohttp.web import AbstractRouteDef, RouteDef
 
 from core.account import AccountConfig
-from core.adapter import AwaitsScan, HasFolder, Hosted, ReplyChannel, ServesHttp
+from core.adapter import AwaitsScan, HasFolder, HasOwner, Hosted, ReplyChannel, ServesHttp
 from core.archive import Archive
 from core.chat import ChatClient
 from core.chatgpt import ChatGPTClient
@@ -33,7 +33,9 @@ from core.inbox import Inbox
 from core.journal import Journal
 from core.keys import KeyRing
 from core.limits import Rates
-from core.messages import AccountId, ReplyAddress
+from core.loop_guard import LoopGuard
+from core.pairing import Pairing
+from core.people import People, sender_of
 from core.responder import Responder
 from core.sessions import SessionManager
 from core.storage.sqlite import SqliteStore
@@ -111,8 +113,15 @@ class App:
         recovery = await self.store.recover()
         self.keys = KeyRing(config.server.key_pairs(), required=not config.server.is_loopback)
         await self._load_keys()
+        self.people = People(self.store, clock, is_admin=self._is_admin)
+        self.pairing = Pairing(self.store, self.people, clock)
+        self.guard = LoopGuard(clock)
+        await self.people.load()
+        await self.pairing.load()
 
         self.supervisors = {AccountId(name): self._supervisor(AccountId(name)) for name in config.accounts}
+        adapters = {name: supervisor.adapter for name, supervisor in self.supervisors.items()}
+        self._owned = {name: adapter for name, adapter in adapters.items() if isinstance(adapter, HasOwner)}
         self.metrics = Metrics(lambda: self.inbox.seen, self.supervisors.values, self.store.last_sent)
         chat = await self._start_chat(stack)
         self.sessions = SessionManager(self.store, translate.session_settings(config, self.context))
@@ -138,7 +147,7 @@ class App:
                 personas=lambda: self.config.chat.personas,
             ).handlers(),
             PersonCommands().handlers(),
-            is_admin=lambda message: message.sender.id in self._account(message.account).access.admins,
+            is_admin=self.is_admin,
         )
         self.dispatcher = await stack.enter_async_context(
             Dispatcher(
@@ -152,6 +161,9 @@ class App:
                 self.rates,
                 clock,
                 translate.inbox_settings(config),
+                people=self.people,
+                pairing=self.pairing,
+                guard=self.guard,
                 account=self._account,
                 reply=self._reply,
             )
@@ -335,6 +347,16 @@ class App:
     async def _load_keys(self) -> None:
         if not self._private:
             self.keys.load(await self.store.api_keys())
+
+    def is_admin(self, message: InboundMessage) -> bool:
+        """Whether its sender may give the admin commands there."""
+        return self._is_admin(sender_of(message))
+
+    def _is_admin(self, person: Person) -> bool:
+        if person.user in self._account(person.account).access.admins:
+            return True
+        adapter = self._owned.get(person.account)
+        return adapter is not None and adapter.owner() == person.user
 
     def _account(self, account: AccountId) -> AccountConfig:
         return self.config.accounts[account]

@@ -50,6 +50,8 @@ def inbox_settings(config: Config) -> InboxSettings:
     return InboxSettings(
         scope=config.sessions.scope,
         max_input_chars=limits.max_input_chars,
+        same_text_per_minute=limits.same_text_per_minute,
+        channel_messages_per_minute=limits.channel_messages_per_minute,
         quota=Quota(
             queued=limits.queued,
             pending=limits.pending,

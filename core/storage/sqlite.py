@@ -14,7 +14,19 @@ from typing import Any, Self
 import structlog
 
 from core.adapter import Place
-from core.archive import ApiKey, DeadLetter, Link, LinkOffer, SessionInfo, StorageFigures, StoredTurn, TraceStep, Waiting
+from core.archive import (
+    ApiKey,
+    DeadLetter,
+    KnownPerson,
+    Link,
+    LinkOffer,
+    PairingRequest,
+    SessionInfo,
+    StorageFigures,
+    StoredTurn,
+    TraceStep,
+    Waiting,
+)
 from core.clock import Clock
 from core.journal import (
     Accepted,
@@ -33,7 +45,7 @@ from core.journal import (
     Turn,
 )
 from core.messages import AccountId, ChannelId, ConversationKey, EventId, InboundMessage, MessageId, Person, UserId
-from core.storage import inbound, links, outbound, records, statements, turns, upkeep
+from core.storage import inbound, links, outbound, people, records, statements, turns, upkeep
 from core.storage.codec import day, encode, micros, name, storable
 from core.storage.load import watch_load
 from core.storage.lock import LockFile
@@ -299,6 +311,24 @@ class SqliteStore:
 
     async def remove_link_offer(self, person: Person) -> None:
         await self._writer.run(partial(links.remove_offer, person=person))
+
+    async def people(self) -> Sequence[KnownPerson]:
+        return await self._writer.run(people.people)
+
+    async def keep_person(self, known: KnownPerson) -> None:
+        await self._writer.run(partial(people.keep_person, known=known))
+
+    async def remove_person(self, person: Person) -> bool:
+        return await self._writer.run(partial(people.remove_person, person=person))
+
+    async def pairings(self) -> Sequence[PairingRequest]:
+        return await self._writer.run(people.pairings)
+
+    async def add_pairing(self, request: PairingRequest) -> None:
+        await self._writer.run(partial(people.add_pairing, request=request))
+
+    async def remove_pairing(self, person: Person) -> None:
+        await self._writer.run(partial(people.remove_pairing, person=person))
 
     async def figures(self) -> StorageFigures:
         return await self._writer.run(partial(upkeep.figures, path=self._path))

@@ -24,6 +24,7 @@ from core.errors import DeliveryError
 from core.inbox import Inbox, InboxSettings
 from core.journal import Quota
 from core.limits import Rates
+from core.loop_guard import LoopGuard
 from core.messages import (
     AccountId,
     ChannelId,
@@ -31,12 +32,15 @@ from core.messages import (
     EventId,
     InboundMessage,
     MessageId,
+    Person,
     ReplyAddress,
     Scope,
     Sender,
     ThreadId,
     UserId,
 )
+from core.pairing import Pairing
+from core.people import People, sender_of
 from core.responder import Responder
 from core.sessions import SessionManager, SessionSettings
 from core.storage.sqlite import SqliteStore
@@ -110,7 +114,9 @@ class Gateway:
         stale_after: timedelta = timedelta(minutes=15),
         accounts: dict[str, AccountConfig] | None = None,
         hold_before: str = "",
+        inbox: dict[str, Any] | None = None,
     ) -> None:
+        """`inbox`: fields of InboxSettings."""
         self.path = path
         self.clock = clock
         self.pager = pager or Pager()
@@ -121,6 +127,9 @@ class Gateway:
         journal: Any = Journal(self.store)  # what it passes on has the types of the store
         self.journal: Journal = journal
         self.journal.hold_before = hold_before
+        self.people = People(journal, clock, is_admin=self._is_admin)
+        self.pairing = Pairing(journal, self.people, clock)
+        self.guard = LoopGuard(clock)
         self.sessions = SessionManager(journal, session)
         self.delivery = Delivery(journal, clock, ambiguous=lambda account: self.accounts[account].ambiguous)
         self.responder = Responder(
@@ -138,7 +147,7 @@ class Gateway:
                 journal, journal, self.sessions, clock, models=lambda: MODELS, personas=lambda: session.personas
             ).handlers(),
             PersonCommands().handlers(),
-            is_admin=lambda message: message.sender.id in self.accounts[message.account].access.admins,
+            is_admin=lambda message: self.people.is_admin(sender_of(message)),
         )
         self.dispatcher = Dispatcher(
             journal,
@@ -155,7 +164,10 @@ class Gateway:
             self.dispatcher,
             self.rates,
             clock,
-            InboxSettings(scope=scope, quota=quota),
+            replace(InboxSettings(scope=scope, quota=quota), **(inbox or {})),
+            people=self.people,
+            pairing=self.pairing,
+            guard=self.guard,
             account=lambda account: self.accounts[account],
             reply=self.reply,
         )
@@ -166,6 +178,9 @@ class Gateway:
             raise DeliveryError(f"account {account!r} is not configured any more")
         return self.adapter.reply(address)
 
+    def _is_admin(self, person: Person) -> bool:
+        return person.user in self.accounts[person.account].access.admins
+
     @property
     def model(self) -> ScriptedChat:
         """The scripted model."""
@@ -174,6 +189,8 @@ class Gateway:
 
     async def __aenter__(self) -> Self:
         await self.store.__aenter__()
+        await self.people.load()
+        await self.pairing.load()
         recovery = await self.store.recover()
         await self._stack.enter_async_context(self.dispatcher)
         await self._stack.enter_async_context(self.inbox)
