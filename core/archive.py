@@ -234,30 +234,6 @@ class Archive(Protocol):
         """False: there is no such key that is still valid."""
         ...
 
-    async def links(self) -> Sequence[Link]:
-        """All of them, the oldest first."""
-        ...
-
-    async def add_link(self, link: Link) -> None:
-        """Store a link. Offers end with it that it makes impossible: those of both, and those that its person entered."""
-        ...
-
-    async def remove_links(self, person: Person) -> int:
-        """Remove the link of `person` and those that lead to them; returns how many there were."""
-        ...
-
-    async def link_offers(self) -> Sequence[LinkOffer]:
-        """Those that have not expired, in the order in which they will."""
-        ...
-
-    async def put_link_offer(self, offer: LinkOffer) -> None:
-        """Store an offer in the place of an earlier one of the same person. Expired ones go."""
-        ...
-
-    async def remove_link_offer(self, person: Person) -> None:
-        """The offer of `person`, where there is one."""
-        ...
-
     async def people(self) -> Sequence[KnownPerson]:
         """Everybody about whom something was decided, by account and id."""
         ...

@@ -100,25 +100,27 @@ class Delivery:
         self._clock = clock
         self._ambiguous = ambiguous
         self._under_way: set[PartId] = set()
-        self._held: set[ConversationKey] = set()
+        self._held: dict[ConversationKey, set[AccountId]] = {}
+        """By the accounts that the parts go to: a linked person's conversation has several."""
 
-    def holds(self, conversation: ConversationKey) -> bool:
-        """Whether parts of this conversation wait in the journal for its person's next message."""
-        return conversation in self._held
+    def holds(self, conversation: ConversationKey, account: AccountId | None = None) -> bool:
+        """Whether parts of this conversation, to this account or any, wait in the journal for their person's next message."""
+        accounts = self._held.get(conversation)
+        return accounts is not None and (account is None or account in accounts)
 
     def held(self, account: AccountId) -> Sequence[ConversationKey]:
-        """The conversations of this account that `holds` is true of."""
-        return [conversation for conversation in self._held if conversation.account == account]
+        """The conversations with parts to this account that `holds` is true of."""
+        return [conversation for conversation, accounts in self._held.items() if account in accounts]
 
     def release(self, conversation: ConversationKey) -> None:
         """The person has written: what was held back may be tried again, before anything else."""
-        self._held.discard(conversation)
+        self._held.pop(conversation, None)
 
     async def deliver(self, reply: ReplyChannel, parts: Sequence[OutboxPart]) -> bool:
         """Send each part until it arrived or is a dead letter, which ends the reply, or is held back. False if one is.
 
-        Parts that are on their way already stay with whoever sends them. Where parts of the conversation are held back,
-        these stay in the journal behind them.
+        Parts that are on their way already stay with whoever sends them. Where parts of the conversation to the same
+        account are held back, these stay in the journal behind them.
         """
         if isinstance(reply, Kept):
             for part in parts:
@@ -128,7 +130,7 @@ class Delivery:
         self._under_way.update(part.id for part in mine)
         try:
             for part in mine:
-                if self.holds(part.conversation) or not await self._deliver(reply, part):
+                if self.holds(part.conversation, part.account) or not await self._deliver(reply, part):
                     return False
         finally:
             self._under_way.difference_update(part.id for part in mine)
@@ -211,7 +213,7 @@ class Delivery:
         part = attempt.part
         log.info("a reply is kept for later", key=part.key, account=part.account, reason=reason)
         state = OutboxState.UNKNOWN if attempt.in_doubt else OutboxState.PENDING
-        self._held.add(part.conversation)
+        self._held.setdefault(part.conversation, set()).add(part.account)
         await until_stored(partial(self._journal.hold, part, reason, state=state), self._clock)
         return False
 

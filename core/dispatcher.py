@@ -212,7 +212,8 @@ class Dispatcher:
             del self._workers[conversation]
 
     async def _send_unsent(self, conversation: ConversationKey) -> None:
-        """What an earlier process left, or was held back until now. Later parts never overtake earlier ones."""
+        """What an earlier process left, or was held back until now. Later parts never overtake earlier ones; what one
+        account still holds back does not hold up another's."""
         self._delivery.release(conversation)
         parts = await until_stored(partial(self._journal.unsent, conversation), self._clock)
         for turn in dict.fromkeys(part.turn for part in parts):
@@ -224,8 +225,6 @@ class Dispatcher:
                 await until_stored(partial(self._journal.bury, reply_parts[0], str(error)), self._clock)
             else:
                 await self._delivery.deliver(reply, reply_parts)
-                if self._delivery.holds(conversation):
-                    return
 
     async def _begin(self, conversation: ConversationKey) -> Turn | None:
         settings = self.settings
@@ -278,7 +277,9 @@ class Dispatcher:
             self._commanded[conversation].discard(done)
             if not self._commanded[conversation]:
                 del self._commanded[conversation]
-        if reply is not None and not await self._delivery.deliver(reply, parts) and self._delivery.holds(conversation):
+        if reply is None or await self._delivery.deliver(reply, parts):
+            return
+        if self._delivery.holds(conversation, parts[0].account):
             self._send_held(conversation)  # what was held back comes first, then this
 
     def send_held(self, account: AccountId) -> None:

@@ -28,6 +28,7 @@ from core.dispatcher import Dispatcher
 from core.errors import DeliveryError, StorageUnavailable
 from core.journal import Accepted, Bound, Journal, Quota
 from core.limits import Rates
+from core.links import Links
 from core.loop_guard import PAUSE, Halt, LoopGuard, Passage
 from core.messages import AccountId, ConversationKey, InboundMessage, Person, ReplyAddress, Scope
 from core.pairing import Pairing
@@ -96,6 +97,7 @@ class Inbox:
         people: People,
         pairing: Pairing,
         guard: LoopGuard,
+        links: Links,
         account: Callable[[AccountId], AccountConfig],
         reply: Callable[[AccountId, ReplyAddress], ReplyChannel],
     ) -> None:
@@ -109,6 +111,7 @@ class Inbox:
         self._people = people
         self._pairing = pairing
         self._guard = guard
+        self._links = links
         self._account = account
         self._reply = reply
         self._closed = False
@@ -162,7 +165,7 @@ class Inbox:
             raise StorageUnavailable(f"storage: a message was not stored within {_COMMIT_TIMEOUT:g} s") from None
 
     async def _commit(self, message: InboundMessage, account: AccountConfig, seen: Seen) -> Receipt:
-        conversation = ConversationKey.of(message, account.scope or self.settings.scope)
+        conversation = self._conversation(message, account)
         command = parse_command(message.text)
         bypasses = command is not None and command.bypasses
         person = f"{message.account}/{message.sender.id}"
@@ -243,6 +246,14 @@ class Inbox:
             return self._reply(message.account, message.reply_to)
         except Exception:  # noqa: BLE001 - the turn will say what is wrong with the address
             return None
+
+    def _conversation(self, message: InboundMessage, account: AccountConfig) -> ConversationKey:
+        """Where the message belongs. A linked person has one conversation, wherever they write."""
+        scope = account.scope or self.settings.scope
+        link = self._links.link_of(Person(message.account, message.sender.id)) if scope is Scope.USER else None
+        return (
+            ConversationKey.of(message, scope) if link is None else ConversationKey(link.to.account, user=link.to.user)
+        )
 
     def _explain(self, message: InboundMessage, seen: Seen, accepted: Accepted) -> None:
         quota = self.settings.quota

@@ -87,7 +87,7 @@ class Responder:
         self._account = account
         self._models = models
         self._stale_after = stale_after
-        self._told_of_outage: set[ConversationKey] = set()
+        self._told_of_outage: set[tuple[ConversationKey, AccountId]] = set()
         # emptied by the next answer, whoever gets it: the outage is over then
 
     async def answer(self, turn: Turn, reply: ReplyChannel, stopper: Stopper) -> None:
@@ -246,9 +246,10 @@ class Responder:
             gap = "\n\n" if shown.strip() else ""  # a stream may show blanks already: they stay the text's beginning
             return _Ending(outcome, f"{shown}{gap}{failure.text}")
         if code is FailureCode.MODEL_UNAVAILABLE:
-            if turn.conversation in self._told_of_outage and turn.preview is None:
+            place = (turn.conversation, turn.last.account)
+            if place in self._told_of_outage and turn.preview is None:
                 return _Ending(replace(outcome, dead=True))
-            self._told_of_outage.add(turn.conversation)
+            self._told_of_outage.add(place)
         return _Ending(outcome, failure.text)
 
     def _given_up(self, turn: Turn, language: Language) -> _Ending:

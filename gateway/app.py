@@ -24,6 +24,7 @@ from core.chatgpt import ChatGPTClient
 from core.clock import Clock, SystemClock
 from core.commands import Commands
 from core.commands.conversation import ConversationCommands
+from core.commands.linking import LinkingCommands
 from core.commands.person import PersonCommands
 from core.delivery import Delivery
 from core.dispatcher import Dispatcher
@@ -33,7 +34,9 @@ from core.inbox import Inbox
 from core.journal import Journal
 from core.keys import KeyRing
 from core.limits import Rates
+from core.links import Links
 from core.loop_guard import LoopGuard
+from core.messages import AccountId, InboundMessage, Person, ReplyAddress, Scope
 from core.pairing import Pairing
 from core.people import People, sender_of
 from core.responder import Responder
@@ -113,6 +116,8 @@ class App:
         recovery = await self.store.recover()
         self.keys = KeyRing(config.server.key_pairs(), required=not config.server.is_loopback)
         await self._load_keys()
+        self.links = Links(self.store, clock)
+        await self.links.load()
         self.people = People(self.store, clock, is_admin=self._is_admin)
         self.pairing = Pairing(self.store, self.people, clock)
         self.guard = LoopGuard(clock)
@@ -146,7 +151,8 @@ class App:
                 models=self.models,
                 personas=lambda: self.config.chat.personas,
             ).handlers(),
-            PersonCommands().handlers(),
+            PersonCommands(self.links).handlers(),
+            LinkingCommands(self.links, scope=self._scope).handlers(),
             is_admin=self.is_admin,
         )
         self.dispatcher = await stack.enter_async_context(
@@ -164,6 +170,7 @@ class App:
                 people=self.people,
                 pairing=self.pairing,
                 guard=self.guard,
+                links=self.links,
                 account=self._account,
                 reply=self._reply,
             )
@@ -360,6 +367,9 @@ class App:
 
     def _account(self, account: AccountId) -> AccountConfig:
         return self.config.accounts[account]
+
+    def _scope(self, account: AccountId) -> Scope:
+        return self._account(account).scope or self.config.sessions.scope
 
     def _reply(self, account: AccountId, address: ReplyAddress) -> ReplyChannel:
         supervisor = self.supervisors.get(account)

@@ -22,6 +22,7 @@ from core.adapter import (
     Kept,
     ReplyChannel,
     ReplyIsReceipt,
+    SenderIsClaimed,
     StreamSink,
     TextLimits,
 )
@@ -151,7 +152,7 @@ def _event_of(address: ReplyAddress) -> EventId:
     return EventId(json.loads(address)["request"])
 
 
-class WholeReply(ReplyChannel, CanFail, Kept, ReplyIsReceipt):
+class WholeReply(ReplyChannel, CanFail, Kept, ReplyIsReceipt, SenderIsClaimed):
     """Back to whoever waits for this request. It never fails: without anyone waiting, the journal has the reply."""
 
     limits = TextLimits(max_length=1_000_000_000, edit_interval=0.0)

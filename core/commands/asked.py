@@ -8,7 +8,7 @@ from typing import Protocol
 
 from core.adapter import ReplyChannel
 from core.journal import InboxRow, Turn
-from core.messages import ConversationKey, InboundMessage
+from core.messages import ConversationKey, InboundMessage, Person
 from core.texts import Language
 
 
@@ -42,6 +42,11 @@ class Asked:
     def message(self) -> InboundMessage:
         """The message that the command is."""
         return self.turn.last
+
+    @property
+    def person(self) -> Person:
+        """Who gave it, as that account knows them."""
+        return Person(self.message.account, self.message.sender.id)
 
     @property
     def conversation(self) -> ConversationKey:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from dataclasses import dataclass
+from itertools import takewhile
 
 from core.adapter import Receipt
 from core.journal import Accepted, Bound, InboxId, InboxRow, Quota, Turn, TurnId
@@ -177,7 +178,7 @@ def begin(db: sqlite3.Connection, key: str, most: int, idle: int | None, now: in
         rows = db.execute(statements.ROWS_OF_TURN, (broken,)).fetchall()
         begun = _resume(db, broken, key, (model, persona), rows)
     else:
-        rows = db.execute(statements.WAITING, (conversation, most)).fetchall()
+        rows = _of_one_account(db.execute(statements.WAITING, (conversation, most)).fetchall())
         if not rows:
             return None
         if idle is not None and last_active is not None and rows[0][2] - last_active > idle:
@@ -187,6 +188,14 @@ def begin(db: sqlite3.Connection, key: str, most: int, idle: int | None, now: in
     person = storable(decode(rows[-1][1]).sender.display_name)
     db.execute(statements.TURN_BEGAN, (generation, exchanges, now, person, conversation))
     return begun
+
+
+def _of_one_account(rows: list[RawRow]) -> list[RawRow]:
+    """Those up to the first that came another way: a linked person is answered where each question was asked."""
+    if len(rows) < 2:
+        return rows
+    account = decode(rows[0][1]).account
+    return list(takewhile(lambda row: decode(row[1]).account == account, rows))
 
 
 def begin_command(db: sqlite3.Connection, inbox: int, now: int, instance: str) -> Begun | None:

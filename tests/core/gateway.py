@@ -17,6 +17,7 @@ from core.adapter import Receipt, ReplyChannel
 from core.chat import ChatClient
 from core.commands import Commands
 from core.commands.conversation import ConversationCommands
+from core.commands.linking import LinkingCommands
 from core.commands.person import PersonCommands
 from core.delivery import Delivery
 from core.dispatcher import Busy, Dispatcher, DispatchSettings
@@ -24,6 +25,7 @@ from core.errors import DeliveryError
 from core.inbox import Inbox, InboxSettings
 from core.journal import Quota
 from core.limits import Rates
+from core.links import Links
 from core.loop_guard import LoopGuard
 from core.messages import (
     AccountId,
@@ -130,6 +132,7 @@ class Gateway:
         self.people = People(journal, clock, is_admin=self._is_admin)
         self.pairing = Pairing(journal, self.people, clock)
         self.guard = LoopGuard(clock)
+        self.links = Links(journal, clock)
         self.sessions = SessionManager(journal, session)
         self.delivery = Delivery(journal, clock, ambiguous=lambda account: self.accounts[account].ambiguous)
         self.responder = Responder(
@@ -146,7 +149,8 @@ class Gateway:
             ConversationCommands(
                 journal, journal, self.sessions, clock, models=lambda: MODELS, personas=lambda: session.personas
             ).handlers(),
-            PersonCommands().handlers(),
+            PersonCommands(self.links).handlers(),
+            LinkingCommands(self.links, scope=lambda account: self.accounts[account].scope or scope).handlers(),
             is_admin=lambda message: self.people.is_admin(sender_of(message)),
         )
         self.dispatcher = Dispatcher(
@@ -168,6 +172,7 @@ class Gateway:
             people=self.people,
             pairing=self.pairing,
             guard=self.guard,
+            links=self.links,
             account=lambda account: self.accounts[account],
             reply=self.reply,
         )
@@ -192,6 +197,7 @@ class Gateway:
         await self.people.load()
         await self.pairing.load()
         recovery = await self.store.recover()
+        await self.links.load()
         await self._stack.enter_async_context(self.dispatcher)
         await self._stack.enter_async_context(self.inbox)
         self.dispatcher.resume(recovery)
