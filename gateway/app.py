@@ -52,6 +52,7 @@ from gateway.metrics import Metrics
 from gateway.scanning import Scanning
 from gateway.server import HttpServer
 from gateway.supervisor import AccountState, Supervisor
+from gateway.timing import Laps
 
 if TYPE_CHECKING:
     from gateway.local_model import LocalModel
@@ -112,8 +113,10 @@ class App:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         config, clock = self.config, self._clock
+        self.laps = Laps(clock)
         self.store = await stack.enter_async_context(self._open_store(config.storage.path, clock))
         recovery = await self.store.recover()
+        self.laps.done("storage")
         self.keys = KeyRing(config.server.key_pairs(), required=not config.server.is_loopback)
         await self._load_keys()
         self.links = Links(self.store, clock)
@@ -128,7 +131,9 @@ class App:
         adapters = {name: supervisor.adapter for name, supervisor in self.supervisors.items()}
         self._owned = {name: adapter for name, adapter in adapters.items() if isinstance(adapter, HasOwner)}
         self.metrics = Metrics(lambda: self.inbox.seen, self.supervisors.values, self.store.last_sent)
+        self.laps.done("accounts")
         chat = await self._start_chat(stack)
+        self.laps.done("model")
         self.sessions = SessionManager(self.store, translate.session_settings(config, self.context))
         self.rates = Rates(config.limits.messages_per_minute, clock)
         delivery = Delivery(self.store, clock, ambiguous=lambda account: self._account(account).ambiguous)
@@ -177,6 +182,7 @@ class App:
         )
         self._introduce(chat)
         await self._listen(stack)
+        self.laps.done("server")
         stack.push_async_callback(self._stop_receiving)
         self._tasks = [asyncio.create_task(one.run(self.inbox.receive)) for one in self.supervisors.values()]
         maintenance = Maintenance(self.store, clock, retention=lambda: self.config.storage.retention)

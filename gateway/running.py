@@ -15,6 +15,8 @@ from core.errors import ConfigError
 from gateway import log as logging
 from gateway.app import App
 from gateway.config import DEFAULT_FILE, Config, load
+from gateway.supervisor import AccountState
+from gateway.timing import Laps
 
 log = structlog.get_logger(__name__)
 
@@ -29,11 +31,12 @@ _LOOK_EVERY = 2.0
 async def serve(path: Path | None, environ: Mapping[str, str]) -> int:
     """Run until SIGTERM or SIGINT. Raises ConfigError and StorageError when it cannot start."""
     clock = SystemClock()
-    started = clock.monotonic()
+    started, laps = clock.monotonic(), Laps(clock)
     if path is None and DEFAULT_FILE.exists():
         path = DEFAULT_FILE  # by name: should it vanish, a reload must not fall back to the defaults
     config = load(path, environ)
     log_as(config)
+    laps.done("config")
     for account, reason in config.left_out:
         log.info("an account is left out", account=account, reason=reason)
     loop, stop, reload = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
@@ -56,14 +59,29 @@ async def serve(path: Path | None, environ: Mapping[str, str]) -> int:
 
     async with App(config, clock=clock) as app:
         log.info("ready", page=app.url, seconds=round(clock.monotonic() - started, 2))
-        watcher = asyncio.create_task(_keep_reloading(app, path, environ, reload, clock))
+        tasks = (
+            asyncio.create_task(_keep_reloading(app, path, environ, reload, clock)),
+            asyncio.create_task(_tell_what_took(laps.took | app.laps.took, app)),
+        )
         try:
             await stop.wait()
         finally:
-            watcher.cancel()
-            await asyncio.gather(watcher, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
     log.info("stopped")
     return 0
+
+
+async def _tell_what_took(steps: Mapping[str, float], app: App) -> None:
+    """One line once every account has connected or failed, which the page does not wait for. Seconds of each step, and
+    of each sign-in; these are done side by side."""
+    supervisors = app.supervisors.values()
+    for supervisor in supervisors:
+        await supervisor.settled.wait()
+    sign_in = {each.account: round(each.settled_after or 0.0, 3) for each in supervisors}
+    failed = [each.account for each in supervisors if each.health.state is not AccountState.CONNECTED]
+    log.info("started", **steps, sign_in=sign_in, not_connected=failed)
 
 
 async def _keep_reloading(

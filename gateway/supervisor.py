@@ -60,8 +60,8 @@ WAITING_FOR_SCAN = "waiting for scan"
 """The reason of an account that a person has to sign in."""
 
 _LOOK = 1.0
-_FIRST_LOOK = 0.25
-"""Seconds between two looks at what the adapter heard; shorter ones until it has heard something."""
+_FIRST_LOOK = 0.05
+"""Seconds between two looks at what the adapter heard; shorter ones until it has heard something: a start waits for it."""
 
 
 class AccountState(StrEnum):
@@ -111,10 +111,13 @@ class Supervisor:
         self.health = AccountHealth()
         self.settled = asyncio.Event()
         """Set once the first attempt to connect has succeeded or failed."""
+        self.settled_after: float | None = None
+        """Seconds from the start of `run` to that."""
         self._clock = clock
         self._backfill = backfill
         self._tell_connected = connected
         self._entered = asyncio.Event()
+        self._began = 0.0
         self._connected_at: float | None = None
         self._listened_until = clock.now()
         """Until then everything was surely heard."""
@@ -123,6 +126,7 @@ class Supervisor:
 
     async def run(self, inbox: Inbox) -> None:
         """Stay connected until cancelled."""
+        self._began = self._clock.monotonic()
         await self._remember()
         failures = 0
         try:
@@ -294,7 +298,8 @@ class Supervisor:
             self._connected_at = self._clock.monotonic()
         self.health.state = state
         self.health.reason = reason
-        if state is not AccountState.STARTING:
+        if state is not AccountState.STARTING and not self.settled.is_set():
+            self.settled_after = self._clock.monotonic() - self._began
             self.settled.set()
         if changed and state is AccountState.CONNECTED:
             self._tell_connected()

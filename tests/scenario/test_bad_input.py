@@ -351,7 +351,7 @@ async def test_a_bad_request_is_answered_with_what_is_wrong(
         assert_discreet(gateway, answer.text)
     assert got == {name: (status, code) for name, (_, _, status, code) in REQUESTS.items()}
     assert len(model.requests) == 0
-    assert set(gateway.events()) <= {"ready", "account", "refused"}
+    assert set(gateway.events()) <= {"ready", "started", "account", "refused"}
 
 
 async def test_what_only_looks_odd_is_answered(

@@ -25,6 +25,14 @@ async def ask_all(gateway: GatewayProcess, http: aiohttp.ClientSession, keys: li
     )
 
 
+async def test_one_line_tells_what_took_how_long_at_the_start(gateway: GatewayProcess) -> None:
+    line = await gateway.logged("started")
+    steps = ("config", "storage", "accounts", "model", "server")
+    assert all(0 <= line[step] < 10 for step in steps)
+    assert set(line["sign_in"]) == {"api", "web"}
+    assert line["not_connected"] == []
+
+
 async def test_a_stop_finishes_what_runs_and_leaves_what_waits_to_the_next_start(
     gateway: GatewayProcess, http: aiohttp.ClientSession, model: OpenAIServer, capsys: pytest.CaptureFixture[str]
 ) -> None:

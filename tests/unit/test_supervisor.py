@@ -184,6 +184,19 @@ async def test_an_account_that_cannot_tell_is_connected_once_signed_in(clock: He
     assert adapter.alive == 0
 
 
+async def test_how_long_the_first_sign_in_took_is_kept(clock: HeldClock) -> None:
+    adapter = Hears(clock)
+    async with supervised(adapter, clock) as (supervisor, _):
+        assert supervisor.settled_after is None
+        await clock.advance(3.0)
+        adapter.hear()
+        await clock.advance(0.05)  # a look at what was heard is never further away at the start
+        assert supervisor.settled_after == pytest.approx(3.05, abs=0.03)
+        adapter.lose.set_exception(ConnectionLost("gone"))
+        await clock.advance(90.0)
+        assert supervisor.settled_after < 4
+
+
 @pytest.mark.parametrize("on_enter", [True, False])
 async def test_a_lost_connection_comes_back_after_pauses_that_grow_and_are_bounded(
     clock: HeldClock, monkeypatch: pytest.MonkeyPatch, on_enter: bool
