@@ -8,8 +8,9 @@ from __future__ import annotations
 from tests.contract.journal_admission import AdmissionContract
 from tests.contract.journal_archive import ArchiveContract
 from tests.contract.journal_delivery import DeliveryContract
+from tests.contract.journal_links import LinkContract
 from tests.contract.journal_turns import TurnContract
 
 
-class JournalContract(AdmissionContract, TurnContract, DeliveryContract, ArchiveContract):
+class JournalContract(AdmissionContract, TurnContract, DeliveryContract, ArchiveContract, LinkContract):
     """All of it."""
