@@ -6,10 +6,10 @@ Reading happens beside the hot path and is bounded by `limit`. An engine impleme
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from core.access import Standing
 from core.adapter import Place
@@ -100,11 +100,21 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonBudget:
-    """What one person may use, where that differs from the configuration. None is as the configuration says."""
+    """What one person may use, where that differs from the configuration. None is as the configuration says.
 
+    Raises ValueError for what is not more than nothing, or more than `MOST`.
+    """
+
+    MOST: ClassVar[int] = 10**12
     messages_per_day: int | None = None
     tokens_per_day: int | None = None
     money_per_month: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and not 0 < value <= self.MOST:
+                raise ValueError(f"{field.name}: got {value!r}, expected more than 0 and at most {self.MOST}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -219,7 +219,7 @@ class Inbox:
 
     def _pass(self, message: InboundMessage, conversation: ConversationKey, reply: ReplyChannel | None) -> Passage:
         """Count the message against loops. Where the reply goes to its own caller there can be none."""
-        if isinstance(reply, (CanFail, ReplyIsReceipt)):
+        if reply is not None and isinstance(reply, (CanFail, ReplyIsReceipt)):
             return _UNGUARDED
         settings = self.settings
         return self._guard.take(

@@ -15,9 +15,12 @@ import structlog
 from core.access import Standing
 from core.archive import Archive, KnownPerson, PersonBudget
 from core.clock import Clock
-from core.messages import AccountId, InboundMessage, Person
+from core.messages import AccountId, InboundMessage, Person, UserId
 
 log = structlog.get_logger(__name__)
+
+LONGEST_ID = 200
+"""Characters of an id that is decided about."""
 
 _NOTHING = PersonBudget()
 
@@ -25,6 +28,16 @@ _NOTHING = PersonBudget()
 def sender_of(message: InboundMessage) -> Person:
     """Who wrote it."""
     return Person(message.account, message.sender.id)
+
+
+def id_of(typed: str) -> UserId:
+    """A person's id as somebody typed or copied it. Raises ValueError for what cannot be one."""
+    id = typed.strip().strip("`").strip()
+    if not id or len(id) > LONGEST_ID or not id.isprintable():
+        raise ValueError(
+            f"not a person's id: {typed[:40]!r}; `/whoami` shows them, at most {LONGEST_ID} characters each"
+        )
+    return UserId(id)
 
 
 class People:

@@ -23,6 +23,7 @@ from core.chat import ChatClient
 from core.chatgpt import ChatGPTClient
 from core.clock import Clock, SystemClock
 from core.commands import Commands
+from core.commands.admin import AdminCommands
 from core.commands.conversation import ConversationCommands
 from core.commands.linking import LinkingCommands
 from core.commands.person import PersonCommands
@@ -36,7 +37,7 @@ from core.keys import KeyRing
 from core.limits import Rates
 from core.links import Links
 from core.loop_guard import LoopGuard
-from core.messages import AccountId, InboundMessage, Person, ReplyAddress, Scope
+from core.messages import AccountId, InboundMessage, Person, ReplyAddress, Scope, UserId
 from core.pairing import Pairing
 from core.people import People, sender_of
 from core.responder import Responder
@@ -47,6 +48,7 @@ from gateway.accounts import FindSpec, folder_of
 from gateway.backfill import Backfill
 from gateway.config import Config
 from gateway.control import Control, ControlSocket
+from gateway.control_people import PeopleControl
 from gateway.maintenance import Maintenance
 from gateway.metrics import Metrics
 from gateway.scanning import Scanning
@@ -158,6 +160,9 @@ class App:
             ).handlers(),
             PersonCommands(self.links).handlers(),
             LinkingCommands(self.links, scope=self._scope).handlers(),
+            AdminCommands(
+                self.people, self.pairing, self.guard, clock, account=self._account, owner=self._owner
+            ).handlers(),
             is_admin=self.is_admin,
         )
         self.dispatcher = await stack.enter_async_context(
@@ -264,6 +269,7 @@ class App:
             forget=self.sessions.drop,
             keys_changed=self._load_keys,
             url=self.server.url,
+            further=PeopleControl(self.people, self.pairing, self.config.account_names).commands(),
         )
         socket = ControlSocket(control, self.config.storage.path)
         stack.push_async_callback(socket.close)
@@ -366,10 +372,11 @@ class App:
         return self._is_admin(sender_of(message))
 
     def _is_admin(self, person: Person) -> bool:
-        if person.user in self._account(person.account).access.admins:
-            return True
-        adapter = self._owned.get(person.account)
-        return adapter is not None and adapter.owner() == person.user
+        return person.user in self._account(person.account).access.admins or person.user == self._owner(person.account)
+
+    def _owner(self, account: AccountId) -> UserId | None:
+        adapter = self._owned.get(account)
+        return None if adapter is None else adapter.owner()
 
     def _account(self, account: AccountId) -> AccountConfig:
         return self.config.accounts[account]

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from core.errors import ConfigError, GatewayError
-from gateway import cli_store, registry
+from gateway import cli_people, cli_store, registry
 from gateway.cli_options import config_option, json_option, read_config
 
 VERSION = "0.1.0"
@@ -137,5 +137,13 @@ def platforms(as_json: bool) -> int:
     return 0
 
 
-for _command in (cli_store.sessions, cli_store.keys, cli_store.deadletters, cli_store.backup, cli_store.trace):
+for _command in (
+    cli_store.sessions,
+    cli_people.people,
+    cli_people.pairing,
+    cli_store.keys,
+    cli_store.deadletters,
+    cli_store.backup,
+    cli_store.trace,
+):
     commands.add_command(_command)

@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 
-from core.clock import SystemClock
 from core.keys import SCOPES
 from gateway.cli_options import config_option, json_option, read_config
 from gateway.tables import show
@@ -24,20 +23,20 @@ def call(path: Path | None, command: str, **arguments: Any) -> Any:
 
 
 async def _call(path: Path | None, command: str, arguments: dict[str, Any]) -> Any:
-    from gateway.control import Control, ask, running_gateway
+    from gateway.control import ask, running_gateway
 
-    database = read_config(path).storage.path
+    config = read_config(path)
+    database = config.storage.path
     async with running_gateway(database) as gateway:
         if gateway is not None:
             return await ask(gateway, command, arguments)
-    from core.storage.sqlite import SqliteStore
+    from gateway.standalone import carry_out
 
-    clock = SystemClock()
-    async with SqliteStore(database, clock=clock) as store:
-        return await Control(store, store, clock).call(command, arguments)
+    return await carry_out(config, command, arguments)
 
 
-def _out(result: Any, as_json: bool, text: str) -> int:
+def print_result(result: Any, as_json: bool, text: str) -> int:
+    """As JSON for scripts, else the text."""
     click.echo(json.dumps(result, indent=2, ensure_ascii=False) if as_json else text)
     return 0
 
@@ -56,7 +55,7 @@ def sessions_list(path: Path | None, account: str | None, limit: int, as_json: b
     """Conversations, most recently active first."""
     rows = call(path, "sessions.list", account=account, limit=limit)
     if as_json:
-        return _out(rows, True, "")
+        return print_result(rows, True, "")
     show(
         [
             {
@@ -80,7 +79,7 @@ def sessions_list(path: Path | None, account: str | None, limit: int, as_json: b
 def sessions_show(path: Path | None, key: str, as_json: bool) -> int:
     """What was said in a conversation."""
     found = call(path, "sessions.show", key=key)
-    return _out(found, as_json, _as_text(found))
+    return print_result(found, as_json, _as_text(found))
 
 
 @sessions.command("export")
@@ -106,7 +105,7 @@ def sessions_export(path: Path | None, key: str, output: Path | None) -> int:
 @config_option
 def sessions_clear(path: Path | None, key: str, as_json: bool) -> int:
     """Start a conversation afresh; what was said stays stored until the retention ends."""
-    return _out(call(path, "sessions.clear", key=key), as_json, f"{key} starts afresh")
+    return print_result(call(path, "sessions.clear", key=key), as_json, f"{key} starts afresh")
 
 
 @sessions.command("forget")
@@ -119,7 +118,7 @@ def sessions_forget(path: Path | None, key: str, yes: bool, as_json: bool) -> in
     if not yes:
         click.confirm(f"Delete everything stored of {key}, for good?", abort=True)
     result = call(path, "sessions.forget", key=key)
-    return _out(result, as_json, f"{result['turns']} turns of {key} were deleted")
+    return print_result(result, as_json, f"{result['turns']} turns of {key} were deleted")
 
 
 @click.group()
@@ -136,7 +135,7 @@ def keys() -> None:
 def keys_create(path: Path | None, name: str, namespace: str | None, scopes: tuple[str, ...], as_json: bool) -> int:
     """Make a key. It is shown once and stored as a hash."""
     key = call(path, "keys.create", name=name, namespace=namespace, scopes=list(scopes) or ["chat"])
-    return _out(
+    return print_result(
         key,
         as_json,
         f"{key['secret']}\n\nKeep it: it is not shown again. Its id is {key['id']}, its namespace {key['namespace']}.",
@@ -150,7 +149,7 @@ def keys_list(path: Path | None, as_json: bool) -> int:
     """Keys that were made here. Those in config.yaml are not listed."""
     rows = call(path, "keys.list")
     if as_json:
-        return _out(rows, True, "")
+        return print_result(rows, True, "")
     show(
         [
             {
@@ -174,7 +173,7 @@ def keys_list(path: Path | None, as_json: bool) -> int:
 @config_option
 def keys_revoke(path: Path | None, id: str, as_json: bool) -> int:
     """Make a key invalid, at once."""
-    return _out(call(path, "keys.revoke", id=id), as_json, f"the key {id} is no longer valid")
+    return print_result(call(path, "keys.revoke", id=id), as_json, f"the key {id} is no longer valid")
 
 
 @click.group()
@@ -190,7 +189,7 @@ def deadletters_list(path: Path | None, limit: int, as_json: bool) -> int:
     """Newest first."""
     rows = call(path, "deadletters.list", limit=limit)
     if as_json:
-        return _out(rows, True, "")
+        return print_result(rows, True, "")
     show(
         [
             {
@@ -213,7 +212,7 @@ def deadletters_list(path: Path | None, limit: int, as_json: bool) -> int:
 @config_option
 def deadletters_retry(path: Path | None, id: str, as_json: bool) -> int:
     """Try again, at once or when the gateway next starts."""
-    return _out(call(path, "deadletters.retry", id=id), as_json, f"{id} is tried again")
+    return print_result(call(path, "deadletters.retry", id=id), as_json, f"{id} is tried again")
 
 
 @click.command()
@@ -223,7 +222,7 @@ def deadletters_retry(path: Path | None, id: str, as_json: bool) -> int:
 def backup(path: Path | None, target: Path, as_json: bool) -> int:
     """Write a consistent copy of the database, also while the gateway works."""
     result = call(path, "backup", target=str(target.absolute()))
-    return _out(result, as_json, f"{result['bytes']} bytes were written to {target}")
+    return print_result(result, as_json, f"{result['bytes']} bytes were written to {target}")
 
 
 @click.command()
@@ -234,7 +233,7 @@ def trace(path: Path | None, id: int, as_json: bool) -> int:
     """What happened to an accepted message, step by step; the log names its number."""
     steps = call(path, "trace", id=id)
     if as_json:
-        return _out(steps, True, "")
+        return print_result(steps, True, "")
     show(steps, empty=f"there is no message {id}")
     return 0
 

@@ -47,20 +47,28 @@ class Config(Section):
         """Accounts that are not started because their credentials are empty, each with the reason."""
         return self._left_out
 
+    @property
+    def account_names(self) -> tuple[str, ...]:
+        """All accounts that are on, also those that were left out."""
+        return (*self.accounts, *(name for name, _ in self._left_out))
+
     def secrets(self) -> Iterator[str]:
         """Every secret in it, for the log to mask."""
         for section in (self.chat, self.server, *self.accounts.values()):
             yield from _secrets(section)
 
     def reloadable_changes(self, new: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The keys that differ in `new`: those that can take effect while running, and those that need a restart."""
+        """The keys that differ in `new`: those that can take effect while running, and those that need a restart.
+
+        A few are both: they hold at once, but what a platform delivers was settled when its account signed in.
+        """
         changed = [
             path
             for name in type(self).model_fields
             for path in _differences(getattr(self, name), getattr(new, name), name)
         ]
         now = tuple(path for path in changed if _is_reloadable(path))
-        return now, tuple(path for path in changed if path not in now)
+        return now, tuple(path for path in changed if path not in now or path.endswith(_SETTLED_BY_SIGNING_IN))
 
 
 _RELOADABLE = frozenset(
@@ -77,20 +85,30 @@ _RELOADABLE = frozenset(
 )
 
 
+_OF_ACCOUNTS = frozenset({"access", "budget"})
+"""The same, of every account."""
+
+_SETTLED_BY_SIGNING_IN = (".access.channels", ".access.always")
+
+
 def _is_reloadable(path: str) -> bool:
     section, _, key = path.partition(".")
+    if section == "accounts":
+        return key.partition(".")[2].partition(".")[0] in _OF_ACCOUNTS
     return section in _RELOADABLE or f"{section}.{key.partition('.')[0]}" in _RELOADABLE
 
 
 def _differences(old: Any, new: Any, path: str) -> Iterator[str]:
     if old == new:
         return
-    if isinstance(old, Section) and isinstance(new, Section):
+    if isinstance(old, BaseModel) and type(old) is type(new):
         for name in type(old).model_fields:
             yield from _differences(getattr(old, name), getattr(new, name), f"{path}.{name}")
     elif isinstance(old, dict) and isinstance(new, dict):
         for name in sorted(old.keys() | new.keys()):
-            if old.get(name) != new.get(name):
+            if name in old and name in new:
+                yield from _differences(old[name], new[name], f"{path}.{name}")
+            else:
                 yield f"{path}.{name}"
     else:
         yield path

@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import fields
 from datetime import datetime
@@ -57,8 +57,10 @@ class Control:
         forget: Callable[[ConversationKey], None] = lambda _: None,
         keys_changed: Callable[[], Awaitable[None]] | None = None,
         url: str = "",
+        further: Mapping[str, Callable[..., Awaitable[Any]]] | None = None,
     ) -> None:
-        """The callables tell a running gateway what changed; `url` is where it serves HTTP."""
+        """The callables tell a running gateway what changed; `url` is where it serves HTTP; `further` are commands that
+        stand elsewhere."""
         self._journal = journal
         self._archive = archive
         self._clock = clock
@@ -80,6 +82,7 @@ class Control:
             "trace": self.trace,
             "backup": self.backup,
             "where": self.where,
+            **(further or {}),
         }
 
     async def call(self, command: str, arguments: dict[str, Any]) -> Any:

@@ -24,6 +24,9 @@ _SAME_STOP = 0.1
 """Seconds within which two signals are one: a terminal signals the whole process group, and wrappers such as `timeout`
 pass on to their child what it got already."""
 
+_OF_CHAT = ("system_prompt", "model", "fallback_models", "models", "personas", "prices")
+"""What of `chat` takes effect while running."""
+
 _LOOK_EVERY = 2.0
 """Seconds between two looks at the configuration file."""
 
@@ -124,10 +127,14 @@ def reload_config(app: App, path: Path | None, environ: Mapping[str, str]) -> No
 
 def _merged(old: Config, new: Config) -> Config:
     """What is in force from now on: the reloadable parts of `new`, the rest of `old`."""
-    chat = old.chat.model_copy(
-        update={name: getattr(new.chat, name) for name in ("system_prompt", "model", "fallback_models")}
-    )
-    return old.model_copy(update={"chat": chat, "sessions": new.sessions, "limits": new.limits})
+    chat = old.chat.model_copy(update={name: getattr(new.chat, name) for name in _OF_CHAT})
+    accounts = {
+        name: account.model_copy(update={"access": new.accounts[name].access, "budget": new.accounts[name].budget})
+        if name in new.accounts
+        else account
+        for name, account in old.accounts.items()
+    }
+    return old.model_copy(update={"chat": chat, "sessions": new.sessions, "limits": new.limits, "accounts": accounts})
 
 
 def log_as(config: Config) -> None:

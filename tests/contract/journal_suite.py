@@ -9,8 +9,9 @@ from tests.contract.journal_admission import AdmissionContract
 from tests.contract.journal_archive import ArchiveContract
 from tests.contract.journal_delivery import DeliveryContract
 from tests.contract.journal_links import LinkContract
+from tests.contract.journal_people import PeopleContract
 from tests.contract.journal_turns import TurnContract
 
 
-class JournalContract(AdmissionContract, TurnContract, DeliveryContract, ArchiveContract, LinkContract):
+class JournalContract(AdmissionContract, TurnContract, DeliveryContract, ArchiveContract, LinkContract, PeopleContract):
     """All of it."""

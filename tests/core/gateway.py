@@ -16,6 +16,7 @@ from core.account import AccountConfig
 from core.adapter import Receipt, ReplyChannel
 from core.chat import ChatClient
 from core.commands import Commands
+from core.commands.admin import AdminCommands
 from core.commands.conversation import ConversationCommands
 from core.commands.linking import LinkingCommands
 from core.commands.person import PersonCommands
@@ -124,6 +125,7 @@ class Gateway:
         self.pager = pager or Pager()
         self.chat = ScriptedChat() if chat is None else chat
         self.accounts = accounts if accounts is not None else {"work": AccountConfig()}
+        self.owners: dict[AccountId, UserId] = {}
         self.adapter = PagerAdapter(self.pager)
         self.store = SqliteStore(path, clock=clock)
         journal: Any = Journal(self.store)  # what it passes on has the types of the store
@@ -151,6 +153,14 @@ class Gateway:
             ).handlers(),
             PersonCommands(self.links).handlers(),
             LinkingCommands(self.links, scope=lambda account: self.accounts[account].scope or scope).handlers(),
+            AdminCommands(
+                self.people,
+                self.pairing,
+                self.guard,
+                clock,
+                account=lambda account: self.accounts[account],
+                owner=self.owners.get,
+            ).handlers(),
             is_admin=lambda message: self.people.is_admin(sender_of(message)),
         )
         self.dispatcher = Dispatcher(
@@ -184,7 +194,8 @@ class Gateway:
         return self.adapter.reply(address)
 
     def _is_admin(self, person: Person) -> bool:
-        return person.user in self.accounts[person.account].access.admins
+        named = person.user in self.accounts[person.account].access.admins
+        return named or person.user == self.owners.get(person.account)
 
     @property
     def model(self) -> ScriptedChat:

@@ -549,6 +549,14 @@ def test_keys_are_long_and_stand_once(faults: Faults) -> None:
     assert "stands twice" in faults(f"server: {{api_keys: [{'k' * 16}, {'k' * 16}]}}")[0]
 
 
+def test_a_code_that_may_not_be_told_is_a_fault(read: Read) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read("accounts: {api: {access: {direct: pairing, refusals: silent}}}")
+    (fault,) = caught.value.faults
+    assert "accounts.api.access: direct: pairing tells people a code" in fault
+    assert "write refusals: notice, or direct: allowlist" in fault
+
+
 # ---- reload ----
 
 
@@ -561,7 +569,9 @@ def test_keys_are_long_and_stand_once(faults: Faults) -> None:
         ("limits: {queued: 3}\nsessions: {busy: merge}", ("sessions.busy", "limits.queued"), ()),
         ("server: {port: 1}\nlog: {level: debug}", (), ("server.port", "log.level")),
         ("accounts: {web: off, room: {token: aaaa, app_id: b}}", (), ("accounts.room", "accounts.web")),
-        ("accounts: {api: {stream: false}}", (), ("accounts.api",)),
+        ("accounts: {api: {stream: false}}", (), ("accounts.api.stream",)),
+        ("accounts: {api: {access: {allow: [a]}, budget: {tokens_per_day: 9}}}", ("accounts.api.access.allow", "accounts.api.budget.tokens_per_day"), ()),
+        ("accounts: {api: {access: {channels: off}}}", ("accounts.api.access.channels",), ("accounts.api.access.channels",)),
         ("chat: {api_key: sk-other}", (), ("chat.api_key",)),
     ],
 )  # fmt: skip

@@ -1,0 +1,31 @@
+"""A command carried out on the database itself, where no gateway runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core.clock import SystemClock
+from core.messages import Person
+from core.pairing import Pairing
+from core.people import People
+from core.storage.sqlite import SqliteStore
+from gateway.config import Config
+from gateway.control import Control
+from gateway.control_people import PeopleControl
+
+
+async def carry_out(config: Config, command: str, arguments: dict[str, Any]) -> Any:
+    """Open the database, carry out `command`, close it. Raises as `Control.call`, and StorageBusy."""
+    clock = SystemClock()
+
+    def is_admin(person: Person) -> bool:
+        account = config.accounts.get(person.account)
+        return account is not None and person.user in account.access.admins
+
+    async with SqliteStore(config.storage.path, clock=clock) as store:
+        people = People(store, clock, is_admin=is_admin)
+        pairing = Pairing(store, people, clock)
+        await people.load()
+        await pairing.load()
+        further = PeopleControl(people, pairing, config.account_names).commands()
+        return await Control(store, store, clock, further=further).call(command, arguments)
