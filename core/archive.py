@@ -13,6 +13,7 @@ from typing import ClassVar, Literal, Protocol
 
 from core.access import Standing
 from core.adapter import Place
+from core.budgets import Used
 from core.journal import InboxId, PartId, TurnId, TurnState
 from core.messages import AccountId, ChannelId, ConversationKey, InboundMessage, MessageId, Person, UserId
 
@@ -211,6 +212,16 @@ class Archive(Protocol):
 
     async def dead_letters(self, *, limit: int = 100) -> Sequence[DeadLetter]:
         """Newest first."""
+        ...
+
+    async def used(self, person: Person) -> Sequence[tuple[Used, Used]]:
+        """Today and this month, by UTC: of `person` (or whom they are linked to), of their account, of everybody."""
+        ...
+
+    async def used_by_person(
+        self, *, account: AccountId | None, month: bool, limit: int = 100
+    ) -> Sequence[tuple[Person, Used]]:
+        """What people used today, or this `month`, those who spent most first."""
         ...
 
     async def places(self, account: AccountId, *, since: datetime, limit: int = 50) -> Sequence[Place]:

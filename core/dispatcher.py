@@ -19,10 +19,12 @@ from typing import Any, Literal, Self
 import structlog
 
 from core.adapter import CanFail, Failure, FailureCode, IdempotencyKey, Kept, ReplyChannel
+from core.budgets import BudgetInUse, Budgets
 from core.clock import Clock
 from core.commands import Commands
 from core.delivery import Delivery, failure_json, parts_of, tell, until_stored
 from core.errors import DeliveryError
+from core.headroom import Headroom
 from core.journal import InboxId, InboxRow, Journal, OutboxPart, Outcome, Recovery, Turn, TurnState
 from core.messages import AccountId, ConversationKey, ReplyAddress
 from core.responder import Responder
@@ -72,6 +74,8 @@ class Dispatcher:
         clock: Clock,
         settings: DispatchSettings,
         *,
+        budgets: Budgets,
+        headroom: Headroom,
         reply: Callable[[AccountId, ReplyAddress], ReplyChannel],
     ) -> None:
         self.settings = settings
@@ -81,6 +85,8 @@ class Dispatcher:
         self._commands = commands
         self._delivery = delivery
         self._clock = clock
+        self._budgets = budgets
+        self._headroom = headroom
         self._reply = reply
         self._workers: dict[ConversationKey, _Worker] = {}
         self._errands: set[asyncio.Task[None]] = set()
@@ -199,7 +205,11 @@ class Dispatcher:
                 if self._draining or not (worker.waiting or left):
                     return
                 before, worker.stopper = worker.waiting, Stopper()
-                turn = await self._begin(conversation)
+                try:
+                    turn = await self._begin(conversation, worker.stopper)
+                except Stopped:  # while it waited for a budget: what there is to begin may be another one now
+                    worker.left = worker.left or left
+                    continue
                 if turn is None:
                     worker.waiting -= before  # those have expired; later ones may have come meanwhile
                     continue
@@ -226,11 +236,30 @@ class Dispatcher:
             else:
                 await self._delivery.deliver(reply, reply_parts)
 
-    async def _begin(self, conversation: ConversationKey) -> Turn | None:
-        settings = self.settings
-        most = 1 if settings.busy == "queue" else _MERGED
-        begin = partial(self._journal.begin, conversation, most=most, idle_after=settings.idle_after)
-        return await until_stored(begin, self._clock)
+    async def _begin(self, conversation: ConversationKey, stopper: Stopper) -> Turn | None:
+        """The next turn, as soon as every budget has room for it. Raises Stopped while it waits for that."""
+        ticket = self._headroom.ticket()
+        try:
+            while True:
+                settings = self.settings
+                begin = partial(
+                    self._journal.begin,
+                    conversation,
+                    most=1 if settings.busy == "queue" else _MERGED,
+                    idle_after=settings.idle_after,
+                    budgets=self._budgets,
+                    ahead=ticket.ahead,
+                )
+                ticket.attempt()
+                try:
+                    return await until_stored(begin, self._clock)
+                except BudgetInUse as in_use:
+                    log.debug("an answer waits for its budget", subject=in_use.subject)
+                    await stopper.before(partial(ticket.wait, in_use.subject))
+                if self._draining:
+                    raise Stopped(Stop.SHUTDOWN)
+        finally:
+            ticket.close()
 
     async def _run(self, turn: Turn, worker: _Worker) -> None:
         worker.answering = True
@@ -240,7 +269,6 @@ class Dispatcher:
             await self._responder.answer(turn, reply, worker.stopper)
         except Stopped as stopped:
             if stopped.why in (Stop.INTERRUPT, Stop.SHUTDOWN):
-                await until_stored(partial(self._journal.release, turn), self._clock)
                 worker.waiting += len(turn.rows)
         except Exception as error:
             log.error("a turn failed", turn=turn.id, exc_info=not isinstance(error, DeliveryError), error=repr(error))
@@ -249,6 +277,7 @@ class Dispatcher:
         finally:
             worker.answering = False
             worker.stopper.over.set()
+            self._headroom.ended(turn.payers.subjects)
 
     async def _fail(self, turn: Turn, reply: ReplyChannel | None, error: Exception) -> Sequence[OutboxPart]:
         """A mistake must not take the conversation along: the person is told, or, without a way back, it is listed."""

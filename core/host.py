@@ -10,8 +10,9 @@ from core.chat import ChatClient
 from core.clock import Clock
 from core.journal import Journal
 from core.keys import KeyRing
-from core.limits import Rates
+from core.limits import Limits, MessageRates
 from core.messages import ConversationKey
+from core.paid import PaidCalls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +24,12 @@ class Host:
     chat: ChatClient
     clock: Clock
     keys: KeyRing
-    rates: Rates
+    rates: MessageRates
     """The same limits that the inbox applies, for requests that do not pass it."""
+    limits: Limits
+    """What things cost."""
+    paid: PaidCalls
+    """The same budgets, for calls of the model that are no turns."""
     models: Callable[[], Sequence[str]]
     """The models a person may choose, the configured one first."""
     notice: Callable[[], str]

@@ -11,8 +11,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
-from functools import partial
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,14 +19,24 @@ import structlog
 
 from core.access import Verdict, judge
 from core.account import AccountConfig
-from core.adapter import CanFail, Failure, FailureCode, IdempotencyKey, Receipt, ReplyChannel, ReplyIsReceipt
+from core.adapter import (
+    CanFail,
+    CanWhisper,
+    Failure,
+    FailureCode,
+    IdempotencyKey,
+    Receipt,
+    ReplyChannel,
+    ReplyIsReceipt,
+)
+from core.budgets import Whose
 from core.clock import Clock
 from core.commands import parse_command
 from core.delivery import tell
 from core.dispatcher import Dispatcher
 from core.errors import DeliveryError, StorageUnavailable
-from core.journal import Accepted, Bound, Journal, Quota
-from core.limits import Rates
+from core.journal import Accepted, Journal, Quota
+from core.limits import Limits, MessageRates, TooFast
 from core.links import Links
 from core.loop_guard import PAUSE, Halt, LoopGuard, Passage
 from core.messages import AccountId, ConversationKey, InboundMessage, Person, ReplyAddress, Scope
@@ -90,10 +99,11 @@ class Inbox:
         self,
         journal: Journal,
         dispatcher: Dispatcher,
-        rates: Rates,
+        rates: MessageRates,
         clock: Clock,
         settings: InboxSettings,
         *,
+        limits: Limits,
         people: People,
         pairing: Pairing,
         guard: LoopGuard,
@@ -107,6 +117,7 @@ class Inbox:
         self._journal = journal
         self._dispatcher = dispatcher
         self._rates = rates
+        self._limits = limits
         self._clock = clock
         self._people = people
         self._pairing = pairing
@@ -134,6 +145,11 @@ class Inbox:
     def close(self) -> None:
         """Admit nothing more."""
         self._closed = True
+
+    def may(self, message: InboundMessage) -> bool:
+        """Whether somebody in that place may talk to the bot: the same check, for what is no message."""
+        standing = self._people.standing(sender_of(message))
+        return judge(message, self._account(message.account).access, standing) is Verdict.ADMIT
 
     async def receive(self, message: InboundMessage) -> Receipt:
         """Returns when the message is committed, or with the reason why it is not. Raises StorageUnavailable."""
@@ -168,7 +184,7 @@ class Inbox:
         conversation = self._conversation(message, account)
         command = parse_command(message.text)
         bypasses = command is not None and command.bypasses
-        person = f"{message.account}/{message.sender.id}"
+        person = sender_of(message)
         reply = self._way_back(message)
         wait = self._rates.take(person)
         passage = _UNGUARDED if wait is not None or bypasses else self._pass(message, conversation, reply)
@@ -178,6 +194,7 @@ class Inbox:
                 message,
                 conversation,
                 quota,
+                budgets=self._limits,
                 command=bypasses and wait is None,
                 lasting=not isinstance(reply, ReplyIsReceipt),
             )
@@ -196,10 +213,7 @@ class Inbox:
                 seen.duplicates += 1
                 self._give_back(person, wait, passage)
             case _ if wait is not None:
-                seconds = max(1, round(wait))
-                notice = "rate_limited"
-                self._refuse(message, seen, FailureCode.RATE_LIMITED, notice, retry_after=wait, seconds=seconds)
-                return Receipt.REFUSED
+                return self._slow_down(message, seen, wait)
             case _ if passage.halt is not None:
                 self._rates.give_back(person)
                 return self._halt(message, seen, passage)
@@ -211,7 +225,7 @@ class Inbox:
                 log.warning("overloaded, a message was not accepted", bound=accepted.bound)
         return accepted.receipt
 
-    def _give_back(self, person: str, wait: float | None, passage: Passage) -> None:
+    def _give_back(self, person: Person, wait: TooFast | None, passage: Passage) -> None:
         """What was counted for a message that is not a new one."""
         if wait is None:
             self._rates.give_back(person)
@@ -231,15 +245,16 @@ class Inbox:
 
     def _halt(self, message: InboundMessage, seen: Seen, passage: Passage) -> Receipt:
         """One message too many: the first one is told, those after it are not."""
-        paused = passage.halt is Halt.PAUSED
-        if not self._guard.halt(passage):
+        paused, first = passage.halt is Halt.PAUSED, self._guard.halt(passage)
+        if not first and not _awaited(self._way_back(message)):
             seen.refused += 1
             return Receipt.IGNORED if paused else Receipt.REFUSED
-        if paused:
+        if paused and first:
             log.warning("the bot rests in a channel", account=message.account, channel=message.channel, seconds=PAUSE)
         minutes = round(PAUSE / 60)
         notice = "channel_paused" if paused else "repeating"
-        return self._refuse(message, seen, FailureCode.RATE_LIMITED, notice, due=True, minutes=minutes)
+        aloud = paused and first  # it concerns everybody there
+        return self._refuse(message, seen, FailureCode.RATE_LIMITED, notice, True, aloud=aloud, minutes=minutes)
 
     def _way_back(self, message: InboundMessage) -> ReplyChannel | None:
         try:
@@ -255,35 +270,35 @@ class Inbox:
             ConversationKey.of(message, scope) if link is None else ConversationKey(link.to.account, user=link.to.user)
         )
 
+    def _slow_down(self, message: InboundMessage, seen: Seen, wait: TooFast) -> Receipt:
+        seconds = max(1, round(wait.seconds))
+        notice = "rate_limited" if wait.whose is Whose.PERSON else f"busy_{wait.whose}"
+        return self._refuse(message, seen, FailureCode.RATE_LIMITED, notice, retry_after=wait.seconds, seconds=seconds)
+
     def _explain(self, message: InboundMessage, seen: Seen, accepted: Accepted) -> None:
-        quota = self.settings.quota
+        exhausted, code = accepted.exhausted, FailureCode.RATE_LIMITED
+        if exhausted is None:
+            self._refuse(message, seen, code, "queued", retry_after=10.0, count=self.settings.quota.queued)
+            return
         now = self._clock.now()
-        midnight = datetime.combine(now.date() + timedelta(days=1), time(), tzinfo=now.tzinfo)
-        until_midnight = (midnight - now).total_seconds()
-        match accepted.bound:
-            case Bound.MESSAGES_PER_DAY | Bound.TOKENS_PER_DAY as bound:
-                count = quota.messages_per_day if bound is Bound.MESSAGES_PER_DAY else quota.tokens_per_day
-                reset = f"{midnight:%Y-%m-%d %H:%M}"
-                refuse = partial(self._refuse, message, seen, FailureCode.RATE_LIMITED, bound.value)
-                refuse(retry_after=until_midnight, count=count, reset=reset)
-            case _:
-                self._refuse(message, seen, FailureCode.RATE_LIMITED, "queued", retry_after=10.0, count=quota.queued)
+        wait = (exhausted.resets(now) - now).total_seconds()
+        self._refuse(message, seen, code, exhausted.notice, retry_after=wait, **exhausted.told(now))
 
     def _turn_away(self, message: InboundMessage, seen: Seen, account: AccountConfig, *, pair: bool) -> Receipt:
         """Somebody who may not talk here. With `pair` they may be told a code that lets them in once it is approved."""
         person, told = sender_of(message), account.access.refusals == "notice"
-        if not pair or not told:
-            due = told and self._notice_due(person, FailureCode.NOT_ALLOWED, _NOT_ALLOWED_EVERY)
-            return self._refuse(message, seen, FailureCode.NOT_ALLOWED, "not_allowed", due=due, person=person.user)
-        seen.refused += 1
         reply = self._way_back(message)
+        if not pair or not told:
+            due = told and (self._notice_due(person, FailureCode.NOT_ALLOWED, _NOT_ALLOWED_EVERY) or _awaited(reply))
+            return self._refuse(message, seen, FailureCode.NOT_ALLOWED, "not_allowed", due, person=person.user)
+        seen.refused += 1
         if self._pairing.waits(person):
             due = False
         elif self._pairing.full(person.account):
             due = self._notice_due(person, "pairing_full", _NOT_ALLOWED_EVERY)
         else:
             due = self._notice_due(person, "pairing", _NOTICE_EVERY)
-        if reply is not None and (due or isinstance(reply, CanFail)):
+        if reply is not None and (due or isinstance(reply, CanFail) or _awaited(reply)):
             self._spawn(self._offer(message, reply))
         return Receipt.REFUSED
 
@@ -292,7 +307,7 @@ class Inbox:
         person, id = sender_of(message), secrets.token_hex(4)
         try:
             offer = await self._pairing.offer(person, message.sender.display_name)
-            if offer.notice == "pairing_waits" and not isinstance(reply, CanFail):
+            if offer.notice == "pairing_waits" and not (isinstance(reply, CanFail) or _awaited(reply)):
                 return  # two of their messages came at once
             how = f"`/approve {offer.code}`\n`chatgpt-ms pairing approve {offer.code}`"
             text = say(offer.notice, language_of(message), code=offer.code, how=how)
@@ -308,12 +323,15 @@ class Inbox:
         seen: Seen,
         code: FailureCode,
         notice: str,
+        due: bool | None = None,
+        /,
         *,
         retry_after: float | None = None,
-        due: bool | None = None,
+        aloud: bool = False,
         **values: object,
     ) -> Receipt:
-        """Tell the sender if it is `due`: by itself at most once a minute, where it costs them a chat message."""
+        """Tell the sender if it is `due`: by itself at most once a minute, where it costs them a chat message. The others
+        in the place need not see it, unless it is said `aloud`."""
         seen.refused += 1
         id = secrets.token_hex(4)
         text = say(notice, language_of(message), **values)
@@ -324,10 +342,10 @@ class Inbox:
             log.info("a refusal could not be told", error=str(error))
             return Receipt.REFUSED
         if due is None:
-            due = self._notice_due(sender_of(message), code, _NOTICE_EVERY)
+            due = self._notice_due(sender_of(message), code, _NOTICE_EVERY) or _awaited(reply)
         if due or isinstance(reply, CanFail):
             failure = Failure(code=code, text=text, id=id, retry_after=retry_after)
-            self._spawn(tell(reply, failure, key=IdempotencyKey(f"refused-{id}")))
+            self._spawn(tell(reply, failure, key=IdempotencyKey(f"refused-{id}"), aloud=aloud))
         return Receipt.REFUSED
 
     def _spawn(self, notice: Coroutine[Any, Any, object]) -> None:
@@ -346,3 +364,8 @@ class Inbox:
         if len(self._noticed) > _REMEMBERED:
             self._noticed.popitem(last=False)
         return due
+
+
+def _awaited(reply: ReplyChannel | None) -> bool:
+    """Whether its sender waits to be told something, each time."""
+    return reply is not None and isinstance(reply, CanWhisper) and reply.AWAITED

@@ -9,15 +9,16 @@ them together. All raise StorageUnavailable when nothing could be stored; the ca
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from types import TracebackType
 from typing import NewType, Protocol, Self
 
 from core.adapter import IdempotencyKey, Receipt
+from core.budgets import NOBODY, UNBOUNDED, Ahead, Budgets, Exhausted, Payers, Spent, nobody_ahead
 from core.chat import Usage
-from core.messages import AccountId, ConversationKey, EventId, InboundMessage, MessageId, ReplyAddress
+from core.messages import AccountId, ConversationKey, EventId, InboundMessage, MessageId, Person, ReplyAddress
 
 InboxId = NewType("InboxId", int)
 """Rises with acceptance; the order of replies."""
@@ -70,10 +71,6 @@ class Quota:
     """Messages of all conversations that wait or run."""
     pending_bytes: int = 32 * 1024 * 1024
     """Their bodies together."""
-    messages_per_day: int | None = None
-    """Per sender and account, by UTC days."""
-    tokens_per_day: int | None = None
-    """Input and output tokens per sender and account, by UTC days."""
 
 
 class Bound(StrEnum):
@@ -81,8 +78,6 @@ class Bound(StrEnum):
 
     QUEUED = "queued"
     PENDING = "pending"
-    MESSAGES_PER_DAY = "messages_per_day"
-    TOKENS_PER_DAY = "tokens_per_day"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,11 +85,13 @@ class Accepted:
     """What became of a message in `accept`."""
 
     receipt: Receipt
-    """ACCEPTED, DUPLICATE, REFUSED (a bound of the sender's) or OVERLOADED (a bound of all)."""
+    """ACCEPTED, DUPLICATE, REFUSED (a bound of the sender's, or a budget) or OVERLOADED (a bound of all)."""
     inbox: InboxId | None = None
     """The row, for ACCEPTED and DUPLICATE."""
     bound: Bound | None = None
-    """For REFUSED and OVERLOADED."""
+    """For REFUSED and OVERLOADED, unless a budget is."""
+    exhausted: Exhausted | None = None
+    """The budget of which nothing is left, for REFUSED."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +125,11 @@ class Turn:
     persona: str | None = None
     """The persona this conversation chose, None for the default."""
     rows: tuple[InboxRow, ...]
-    """At least one, oldest first."""
+    """At least one, oldest first; all of one person, where the turn is no command."""
     preview: MessageId | None = None
+    payers: Payers = NOBODY
+    exhausted: Exhausted | None = None
+    """A budget of which nothing is left: the model is not to be asked."""
 
     @property
     def last(self) -> InboundMessage:
@@ -147,6 +147,29 @@ class Exchange:
 
     question: str
     answer: str
+    turn: TurnId | None = field(default=None, compare=False)
+    """Whose it is, as `memory` tells it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What is kept of a conversation's older exchanges where prompts have no room for them."""
+
+    text: str
+    first: TurnId
+    """The oldest turn that is in it; it goes when that turn's texts go."""
+    upto: TurnId
+    """The newest one; all that a prompt tells beside it is newer."""
+    turns: int
+    """How many are in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What is remembered of a conversation: a summary, and the exchanges after it, oldest first."""
+
+    summary: Summary | None = None
+    exchanges: tuple[Exchange, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +182,9 @@ class Outcome:
     exchange: Exchange | None = None
     model: str | None = None
     usage: Usage | None = None
+    """As the model's server counted."""
+    spent: Spent | None = None
+    """What is charged, also where the server did not count. None: the tokens of `usage`, and no money."""
     error: str = ""
     """The cause with its id, for the trace and the dead letters; never shown in a chat."""
     failure: str = ""
@@ -216,6 +242,8 @@ class ConversationState:
     persona: str | None
     turns: int
     """Exchanges of this generation."""
+    summed_up: int = 0
+    """How many of them are in its summary."""
     last_active: datetime | None
 
 
@@ -244,6 +272,14 @@ class Reached:
     model: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserved:
+    """A call of the model that is no turn, and what is set aside for it."""
+
+    id: int
+    payers: Payers
+
+
 class Journal(Protocol):
     """Durable storage, as the conversation needs it. Entered once; opening migrates and checks.
 
@@ -267,13 +303,15 @@ class Journal(Protocol):
         conversation: ConversationKey,
         quota: Quota,
         *,
+        budgets: Budgets = UNBOUNDED,
         command: bool = False,
         lasting: bool = True,
     ) -> Accepted:
         """Store a message unless its (account, event) or (account, channel, message) is stored already.
 
-        A command is not queued behind messages: it is begun by `begin_command`. It is not counted against `queued`
-        nor against the day's bounds. What is not `lasting` survives the process at once, and a power failure from the
+        It counts as a message of its sender (or whom they are linked to), of its account and of everybody, in the same
+        transaction; where one of them has used up a budget it is refused. A command is not queued behind messages: it
+        is begun by `begin_command`. It is not counted, neither against `queued` nor against a budget. What is not `lasting` survives the process at once, and a power failure from the
         next commit on that does: enough where nobody is told of the message before its reply.
         """
         ...
@@ -282,11 +320,25 @@ class Journal(Protocol):
         """Make what an earlier process left `running` ready to begin again. Called once, before anything begins."""
         ...
 
-    async def begin(self, conversation: ConversationKey, *, most: int, idle_after: timedelta | None) -> Turn | None:
+    async def begin(
+        self,
+        conversation: ConversationKey,
+        *,
+        most: int,
+        idle_after: timedelta | None,
+        budgets: Budgets = UNBOUNDED,
+        ahead: Ahead = nobody_ahead,
+    ) -> Turn | None:
         """Take the oldest waiting message, or up to `most` of them, and mark them running. None: nothing waits.
 
-        A broken-off turn comes back first and alone. A conversation that rested longer than `idle_after` gets a new
-        generation.
+        Taken together are only messages of one person. A broken-off turn comes back first and alone, and is not checked
+        again. A conversation that rested longer than `idle_after` gets a new generation.
+
+        What the answer may cost is set aside of every budget, in this transaction. Where a budget holds what is spent,
+        what is set aside and this, or holds something and nothing is set aside of it, the turn begins: so no budget is
+        exceeded by more than one turn, as long as none costs more than `budgets.reserve` said. Where nothing is left
+        the turn begins with `exhausted`, and nothing set aside. Else it raises BudgetInUse, and has done nothing; also
+        where `ahead` says that somebody waits for that budget.
         """
         ...
 
@@ -294,8 +346,8 @@ class Journal(Protocol):
         """Take one accepted command. None: it was carried out before."""
         ...
 
-    async def release(self, turn: Turn) -> None:
-        """Put a turn back that has shown nothing: its messages wait again (an interrupted turn)."""
+    async def release(self, turn: Turn, spent: Spent | None = None) -> None:
+        """Put a turn back that has shown nothing: its messages wait again (an interrupted turn). `spent` is charged."""
         ...
 
     async def preview(self, turn: Turn, message: MessageId) -> None:
@@ -303,11 +355,32 @@ class Journal(Protocol):
         ...
 
     async def finish(self, turn: Turn, outcome: Outcome) -> tuple[OutboxPart, ...]:
-        """End a turn. Part 0 edits the turn's preview where there is one.
+        """End a turn. Part 0 edits the turn's preview where there is one. What it cost is charged, whatever its end.
 
         A late answer, to a turn of an earlier generation, is dropped: its messages expire and nothing is returned. That
         a turn was stopped is told all the same.
         """
+        ...
+
+    async def reserve(
+        self,
+        person: Person,
+        *,
+        budgets: Budgets,
+        model: str | None,
+        weight: int,
+        message: bool = True,
+        ahead: Ahead = nobody_ahead,
+    ) -> Reserved | Exhausted:
+        """Set aside what a call of the model may cost that is no turn, by the rules of `begin`.
+
+        `weight`: bytes of what it asks beyond an ordinary prompt. `message`: it counts as one. Exhausted: nothing is
+        left, and nothing was counted. Raises BudgetInUse. What a process had set aside when it ended is free again.
+        """
+        ...
+
+    async def charge(self, reserved: Reserved, spent: Spent) -> None:
+        """The call is over: it cost this, and nothing is set aside for it any more."""
         ...
 
     async def unsent(self, conversation: ConversationKey) -> tuple[OutboxPart, ...]:
@@ -336,6 +409,27 @@ class Journal(Protocol):
 
     async def history(self, conversation: ConversationKey, generation: int, *, most: int) -> tuple[Exchange, ...]:
         """The newest exchanges, oldest first."""
+        ...
+
+    async def memory(self, conversation: ConversationKey, generation: int, *, most: int) -> Memory:
+        """The summary and the newest exchanges after it. Empty for a generation that is over."""
+        ...
+
+    async def sum_up(
+        self,
+        conversation: ConversationKey,
+        generation: int,
+        summary: Summary,
+        *,
+        instead_of: Summary | None,
+        of: tuple[TurnId, ...],
+    ) -> bool:
+        """Store a summary, made from `instead_of` (None: there was none) and from the exchanges of the turns `of`.
+
+        False, with nothing stored, where any of that has changed meanwhile: the generation, the earlier summary, or one
+        of the exchanges. A summary goes with the texts it was made of: at `renew` and `forget`, when its first turn is
+        swept, and when one of its turns is replaced.
+        """
         ...
 
     async def state(self, conversation: ConversationKey) -> ConversationState:

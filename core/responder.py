@@ -12,15 +12,17 @@ import structlog
 
 from core.account import AccountConfig
 from core.adapter import CanFail, Failure, FailureCode, IdempotencyKey, Kept, ReplyChannel
+from core.budgets import Exhausted, Spent
 from core.chat import ChatClient, ChatStream
 from core.clock import Clock
 from core.commands import parse_command
 from core.delivery import Delivery, failure_json, parts_of, tell, until_stored
 from core.errors import ChatError, ChatMisconfigured, ChatRefused, ContextTooLong
 from core.journal import Exchange, Journal, OutboxPart, Outcome, Turn, TurnId, TurnState
+from core.limits import Limits
 from core.messages import AccountId, ConversationKey
 from core.preview import Preview, preview_for
-from core.sessions import Prompt, SessionManager, question_of
+from core.sessions import Prompt, SessionManager, Window, question_of
 from core.stopper import Stop, Stopped, Stopper
 from core.texts import Language, language_of, say
 
@@ -50,6 +52,8 @@ class _Answer:
     pieces: list[str] = field(default_factory=list)
     stream: ChatStream | None = None
     prompt: Prompt | None = None
+    refused: bool = False
+    """The model's server took no call: there is nothing to pay."""
 
     @property
     def text(self) -> str:
@@ -77,8 +81,11 @@ class Responder:
         *,
         account: Callable[[AccountId], AccountConfig],
         models: Callable[[], Sequence[str]],
+        limits: Limits,
         stale_after: Callable[[], timedelta],
+        outgrown: Callable[[Turn, Window], None],
     ) -> None:
+        """`outgrown` is told of conversations of which the next prompt will not hold everything."""
         self._journal = journal
         self._sessions = sessions
         self._chat = chat
@@ -86,12 +93,14 @@ class Responder:
         self._clock = clock
         self._account = account
         self._models = models
+        self._limits = limits
         self._stale_after = stale_after
+        self._outgrown = outgrown
         self._told_of_outage: set[tuple[ConversationKey, AccountId]] = set()
         # emptied by the next answer, whoever gets it: the outage is over then
 
     async def answer(self, turn: Turn, reply: ReplyChannel, stopper: Stopper) -> None:
-        """Bring `turn` to its end. Raises Stopped for a turn that is to be put back or left for the next start."""
+        """Bring `turn` to its end. Raises Stopped for one that was put back instead, or is over for nobody to see."""
         language = language_of(turn.last)
         if turn.rows[0].attempts > MOST_ATTEMPTS:
             await self._end(turn, reply, self._given_up(turn, language))
@@ -101,6 +110,8 @@ class Responder:
             await self._end(turn, reply, _Ending(Outcome(state=TurnState.COMMAND), say("retry_nothing", language)))
         elif not question.text:
             await self._end(turn, reply, _Ending(Outcome(state=TurnState.COMMAND), say("only_files", language)))
+        elif turn.exhausted is not None:
+            await self._end(turn, reply, self._unaffordable(question, turn.exhausted, language))
         else:
             await self._respond(turn, reply, question, stopper, language)
 
@@ -108,18 +119,24 @@ class Responder:
         self, turn: Turn, reply: ReplyChannel, question: _Question, stopper: Stopper, language: Language
     ) -> None:
         stream = self._account(turn.last.account).stream
-        async with preview_for(reply, turn, self._journal, self._clock, stream=stream) as preview:
-            answer = _Answer()
-            try:
-                async with stopper.scope():
-                    await self._ask(turn, question, answer, preview)
-            except Stopped as stopped:
-                ending = self._stopped(turn, reply, question, answer, stopped, language)
-            except ChatError as error:
-                ending = self._explained(turn, reply, question, answer, error, language)
-            else:
-                ending = self._answered(turn, reply, question, answer, language)
-            await self._end(turn, reply, ending, preview)
+        answer = _Answer()
+        try:
+            async with preview_for(reply, turn, self._journal, self._clock, stream=stream) as preview:
+                try:
+                    async with stopper.scope():
+                        await self._ask(turn, question, answer, preview)
+                except Stopped as stopped:
+                    ending = self._stopped(turn, reply, question, answer, stopped, language)
+                except ChatError as error:
+                    answer.refused = answer.stream is None
+                    ending = self._explained(turn, reply, question, answer, error, language)
+                else:
+                    ending = self._answered(turn, reply, question, answer, language)
+                paid = replace(ending.outcome, spent=self._spent(turn, answer))
+                await self._end(turn, reply, replace(ending, outcome=paid), preview)
+        except Stopped:
+            await until_stored(partial(self._journal.release, turn, self._spent(turn, answer)), self._clock)
+            raise
 
     async def _ask(self, turn: Turn, question: _Question, answer: _Answer, preview: Preview) -> None:
         """Get the answer, piece by piece. A prompt that is too long for the model is shortened once."""
@@ -142,9 +159,22 @@ class Responder:
                             break
                 break
             except ContextTooLong:
-                if shorter or not answer.prompt.turns:
+                if shorter or not (answer.prompt.turns or answer.prompt.summed_up):
                     raise
                 log.info("the history was shortened for the model", turns=answer.prompt.turns)
+
+    def _spent(self, turn: Turn, answer: _Answer) -> Spent | None:
+        """What the turn costs: as the server counted, else as estimated. A call that was refused costs nothing."""
+        if answer.prompt is None:
+            return None
+        model = turn.model or self._models()[0]
+        stream = answer.stream
+        if stream is None:
+            if answer.refused:
+                return None
+            return self._limits.spent(self._sessions.estimate(answer.prompt, "", model=model), model)
+        usage = stream.usage or self._sessions.estimate(answer.prompt, answer.text, model=model)
+        return self._limits.spent(usage, stream.model, model)
 
     async def _question(self, turn: Turn) -> _Question | None:
         asked = [row for row in turn.rows if parse_command(row.message.text) is None]  # what is left is /retry
@@ -252,6 +282,22 @@ class Responder:
             self._told_of_outage.add(place)
         return _Ending(outcome, failure.text)
 
+    def _unaffordable(self, question: _Question, exhausted: Exhausted, language: Language) -> _Ending:
+        """Between the message and its turn a budget was used up. /retry asks again, once it starts afresh."""
+        now = self._clock.now()
+        wait = (exhausted.resets(now) - now).total_seconds()
+        failure = self._failure(
+            FailureCode.RATE_LIMITED, exhausted.notice, language, retry_after=wait, **exhausted.told(now)
+        )
+        log.info("a budget is used up", whose=exhausted.whose, measure=exhausted.measure, id=failure.id)
+        outcome = Outcome(
+            state=TurnState.FAILED if question.without is None else TurnState.COMMAND,
+            error=f"{failure.id} {exhausted.measure} of {exhausted.whose} is used up",
+            failure=failure_json(failure),
+            replaces=question.replaces if question.without is None else None,
+        )
+        return _Ending(outcome, failure.text)
+
     def _given_up(self, turn: Turn, language: Language) -> _Ending:
         failure = self._failure(FailureCode.INTERNAL, "gave_up", language)
         log.error("a message is given up after repeated crashes", id=failure.id, turn=turn.id)
@@ -275,7 +321,9 @@ class Responder:
         parts: Sequence[OutboxPart] = await until_stored(partial(self._journal.finish, turn, outcome), self._clock)
         late = bool(outcome.parts) and not parts
         if outcome.exchange is not None and not late:
-            self._sessions.grew(turn, outcome.exchange, replaced=outcome.replaces is not None)
+            window = self._sessions.grew(turn, outcome.exchange, replaced=outcome.replaces is not None)
+            if window is not None:
+                self._outgrown(turn, window)
         if preview is not None:
             parts = await preview.complete(ending.text, parts)
         if late and isinstance(reply, CanFail):

@@ -1,4 +1,4 @@
-"""What the model is told: the system prompt, as much history as fits, and the question."""
+"""What the model is told: the system prompt, a summary where there is one, as much history as fits, and the question."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from core.chat import ChatMessage, Usage
-from core.journal import Exchange, InboxRow, Journal, Turn
+from core.journal import Exchange, InboxRow, Journal, Memory, Summary, Turn
 from core.messages import ConversationKey, InboundMessage
+from core.summaries import told, weight_of
+from core.tokens import weigh
 
 _CACHED_CHARACTERS = 8_000_000
 """Histories kept in memory, all conversations together. Others are read from the journal when they are needed."""
+
+_SUMMARY_SHARE = 8
+"""A summary has an eighth of a prompt at the most."""
+
+_SHORTEST_SUMMARY = 64
+"""Tokens. In prompts that leave it less than that it would say nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +37,10 @@ class SessionSettings:
     """A conversation that rested longer starts afresh; None: never."""
     personas: Mapping[str, str] = field(default_factory=dict)
     """System prompts that a conversation may have chosen instead, by name."""
+    summarize: bool = False
+    """Turns that prompts have no room for are summed up; else they are left out."""
+    summary_model: str | None = None
+    """The model that sums up; None: the configured one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +52,24 @@ class Prompt:
     """Uncalibrated estimate of the whole, in tokens."""
     turns: int
     """Exchanges of history in it."""
+    summed_up: int = 0
+    """Exchanges before them that a summary in it stands for."""
 
 
-def weigh(text: str) -> int:
-    """Roughly how many tokens `text` is: four bytes of UTF-8 each, which suits English and Chinese alike, plus framing."""
-    return len(text.encode("utf-8", "surrogatepass")) // 4 + 4
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a conversation's prompts have room for beside the system prompt and a summary of full length."""
+
+    turns: int
+    tokens: int
+    """As `weigh` estimates them."""
+    summary: int
+    """Tokens that the summary may have."""
+
+
+def weigh_exchange(exchange: Exchange) -> int:
+    """Tokens of an exchange in a prompt, as estimated."""
+    return weigh(exchange.question) + weigh(exchange.answer)
 
 
 def question_of(conversation: ConversationKey, rows: Sequence[InboxRow]) -> str:
@@ -83,16 +108,25 @@ class _Weighed(NamedTuple):
     messages: tuple[ChatMessage, ChatMessage]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Hot:
-    """A history in memory."""
+    """A history in memory: what comes after the summary, where there is one."""
 
     generation: int
     exchanges: list[_Weighed]
-
-    @property
-    def characters(self) -> int:
-        return sum(_size(weighed.exchange) for weighed in self.exchanges)
+    summarized: bool
+    """It was read for prompts with summaries."""
+    summary: Summary | None = None
+    told: tuple[ChatMessage, ...] = ()
+    """The summary as prompts have it, made and weighed once."""
+    told_weight: int = 0
+    weight: int = 0
+    """Of all exchanges together."""
+    left_out: bool = False
+    """The last prompt had no room for some of what comes after the summary."""
+    window: Window | None = None
+    """As it was for the last prompt; None: before the first, or too small for a summary."""
+    characters: int = 0
 
 
 class SessionManager:
@@ -116,22 +150,47 @@ class SessionManager:
         model said was too long; later prompts for this model heed that too.
         """
         settings = self.settings
-        limit = min(settings.max_tokens, self._fits.get(model, settings.max_tokens))
-        ratio = self._tokens_per_weight.get(model, 1.0)
-        system = settings.personas.get(turn.persona or "", settings.system_prompt)
+        system, limit, ratio = self._room(turn, model)
         base = weigh(system) + weigh(question)
-        history: Sequence[_Weighed] = (await self._history(turn)).exchanges
+        hot = await self._history(turn)
+        history: Sequence[_Weighed] = hot.exchanges
         if without is not None and history and history[-1].exchange == without:
             history = history[:-1]
-        chosen, weight = _newest(history, settings.max_turns, base, limit / ratio)
+        summary, chosen, weight = _fill(hot, history, settings.max_turns, base, limit / ratio)
         if shorter:
             limit = self._fits[model] = max(256, min(limit, int(weight * ratio)) // 2)
-            chosen, weight = _newest(history, len(chosen) // 2, base, limit / ratio)
+            summary, chosen, weight = _fill(hot, history, len(chosen) // 2, base, limit / ratio)
+        hot.left_out = len(chosen) < len(history)
+        hot.window = self._window(system, limit / ratio) if settings.summarize else None
         messages = [ChatMessage("system", system)] if system else []
+        if summary is not None:
+            messages += hot.told
         for weighed in chosen:
             messages += weighed.messages
         messages.append(ChatMessage("user", question))
-        return Prompt(tuple(messages), weight, len(chosen))
+        return Prompt(tuple(messages), weight, len(chosen), 0 if summary is None else summary.turns)
+
+    def _room(self, turn: Turn, model: str) -> tuple[str, int, float]:
+        """The system prompt, how many tokens a whole prompt may have, and how many of them an estimated one is."""
+        settings = self.settings
+        system = settings.personas.get(turn.persona or "", settings.system_prompt)
+        limit = min(settings.max_tokens, self._fits.get(model, settings.max_tokens))
+        return system, limit, self._tokens_per_weight.get(model, 1.0)
+
+    def _window(self, system: str, limit: float) -> Window | None:
+        """None where a summary would take more than it gives: no turns are told anyway, or there is little room."""
+        tokens = int(limit) // _SUMMARY_SHARE
+        room = int(limit) - weigh(system) - tokens - weight_of("")
+        if self.settings.max_turns == 0 or tokens < _SHORTEST_SUMMARY or room < 2 * tokens:
+            return None
+        return Window(self.settings.max_turns, room, tokens)
+
+    async def in_view(self, turn: Turn, *, model: str) -> int:
+        """How many of the newest exchanges the next prompt has room for, beside a short question."""
+        system, limit, ratio = self._room(turn, model)
+        hot = await self._history(turn)
+        _, chosen, _ = _fill(hot, hot.exchanges, self.settings.max_turns, weigh(system) + weigh(""), limit / ratio)
+        return len(chosen)
 
     def measured(self, prompt: Prompt, usage: Usage | None, *, model: str) -> None:
         """Learn from what the server counted: estimates for this model get truer."""
@@ -141,19 +200,33 @@ class SessionManager:
         known = self._tokens_per_weight.get(model)
         self._tokens_per_weight[model] = ratio if known is None else 0.8 * known + 0.2 * ratio
 
-    def grew(self, turn: Turn, exchange: Exchange, *, replaced: bool = False) -> None:
-        """A turn was committed: the history in memory follows."""
+    def estimate(self, prompt: Prompt, answer: str, *, model: str) -> Usage:
+        """What a call comes to of which the server counted nothing."""
+        ratio = self._tokens_per_weight.get(model, 1.0)
+        return Usage(round(prompt.weight * ratio), weigh(answer) if answer else 0)
+
+    def grew(self, turn: Turn, exchange: Exchange, *, replaced: bool = False) -> Window | None:
+        """A turn was committed: the history in memory follows.
+
+        Returns the window where the next prompt has no room for all that comes after the summary: it is time to sum up.
+        """
         if replaced:
             self.drop(turn.conversation)
-            return
+            return None
         hot = self._hot.get(turn.conversation)
         if hot is None or hot.generation != turn.generation:
-            return
-        hot.exchanges.append(_weighed(exchange))
-        self._hot_characters += _size(exchange)
-        for _ in range(len(hot.exchanges) - max(1, self.settings.max_turns)):
-            self._hot_characters -= _size(hot.exchanges.pop(0).exchange)
+            return None
+        self._add(hot, _weighed(exchange))
+        most = max(1, self.settings.max_turns)
+        window = hot.window
+        over = len(hot.exchanges) > most or hot.left_out or (window is not None and hot.weight > window.tokens)
+        for _ in range(len(hot.exchanges) - most):
+            oldest = hot.exchanges.pop(0)
+            hot.weight -= oldest.weight
+            hot.characters -= _size(oldest.exchange)
+            self._hot_characters -= _size(oldest.exchange)
         self._bound()
+        return window if over else None
 
     def drop(self, conversation: ConversationKey) -> None:
         """Forget what is in memory of a conversation."""
@@ -161,21 +234,58 @@ class SessionManager:
         if hot is not None:
             self._hot_characters -= hot.characters
 
+    def clear(self) -> None:
+        """Forget what is in memory of all conversations: some of it may have been removed from the store."""
+        self._hot.clear()
+        self._hot_characters = 0
+
     async def _history(self, turn: Turn) -> _Hot:
+        summarize = self.settings.summarize
         hot = self._hot.get(turn.conversation)
-        if hot is not None and hot.generation == turn.generation:
+        if hot is not None and hot.generation == turn.generation and hot.summarized is summarize:
             self._hot.move_to_end(turn.conversation)
             return hot
+        most = max(1, self.settings.max_turns)
+        if summarize:
+            memory = await self._journal.memory(turn.conversation, turn.generation, most=most)
+        else:
+            memory = Memory(exchanges=await self._journal.history(turn.conversation, turn.generation, most=most))
+        meanwhile = self._hot.get(turn.conversation)
+        if meanwhile is not None and meanwhile is not hot and meanwhile.generation == turn.generation:
+            return meanwhile
         self.drop(turn.conversation)
-        stored = await self._journal.history(turn.conversation, turn.generation, most=max(1, self.settings.max_turns))
-        hot = self._hot[turn.conversation] = _Hot(turn.generation, [_weighed(exchange) for exchange in stored])
-        self._hot_characters += hot.characters
+        hot = self._hot[turn.conversation] = _Hot(turn.generation, [], summarize)
+        if memory.summary is not None:
+            hot.summary, hot.told = memory.summary, told(memory.summary.text)
+            hot.told_weight = weight_of(memory.summary.text)
+            hot.characters += len(memory.summary.text)
+            self._hot_characters += len(memory.summary.text)
+        for exchange in memory.exchanges:
+            self._add(hot, _weighed(exchange))
         self._bound()
         return hot
+
+    def _add(self, hot: _Hot, weighed: _Weighed) -> None:
+        hot.exchanges.append(weighed)
+        hot.weight += weighed.weight
+        hot.characters += _size(weighed.exchange)
+        self._hot_characters += _size(weighed.exchange)
 
     def _bound(self) -> None:
         while self._hot_characters > _CACHED_CHARACTERS and len(self._hot) > 1:
             self.drop(next(iter(self._hot)))
+
+
+def _fill(
+    hot: _Hot, history: Sequence[_Weighed], most: int, base: int, limit: float
+) -> tuple[Summary | None, Sequence[_Weighed], int]:
+    """What fits beside `base`: first the summary, then the newest exchanges; and what everything weighs then."""
+    summary = hot.summary
+    if summary is not None and base + hot.told_weight <= limit:
+        base += hot.told_weight
+    else:
+        summary = None
+    return summary, *_newest(history, most, base, limit)
 
 
 def _newest(history: Sequence[_Weighed], most: int, weight: int, limit: float) -> tuple[Sequence[_Weighed], int]:
@@ -191,7 +301,7 @@ def _newest(history: Sequence[_Weighed], most: int, weight: int, limit: float) -
 
 def _weighed(exchange: Exchange) -> _Weighed:
     messages = (ChatMessage("user", exchange.question), ChatMessage("assistant", exchange.answer))
-    return _Weighed(exchange, weigh(exchange.question) + weigh(exchange.answer), messages)
+    return _Weighed(exchange, weigh_exchange(exchange), messages)
 
 
 def _size(exchange: Exchange) -> int:

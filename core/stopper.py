@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from enum import Enum
 
@@ -47,6 +47,20 @@ class Stopper:
             if self._scope is not None:
                 self._scope.reschedule(0)
         return True
+
+    async def before(self, wait: Callable[[], Awaitable[None]]) -> None:
+        """Wait for something that must come before the turn can begin. Raises Stopped when it was stopped meanwhile."""
+        if self.why is None:
+            try:
+                async with asyncio.timeout(None) as self._scope:
+                    await wait()
+            except TimeoutError:
+                if self.why is None:
+                    raise
+            finally:
+                self._scope = None
+        if self.why is not None:
+            raise Stopped(self.why)
 
     @asynccontextmanager
     async def scope(self) -> AsyncIterator[None]:

@@ -310,6 +310,8 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "请发送 `/budget ID`、`/budget ID messages=100 tokens=50000 money=5` 或 `/budget ID default`。",
     ),
     "status": ("Model: {model}\nTurns in this conversation: {turns}", "模型：{model}\n本会话轮数：{turns}"),
+    "status_summed_up": ("Summed up: {count} earlier turns", "已概括：较早的 {count} 轮"),
+    "status_in_view": ("The model sees the newest {count} of them", "模型能看到其中最近的 {count} 轮"),
     "status_persona": ("Persona: {persona}", "角色：{persona}"),
     "status_now": ("Now: {activity}", "当前：{activity}"),
     "activity_idle": ("idle", "空闲"),

@@ -17,7 +17,7 @@ import structlog
 from aiohttp.web import AbstractRouteDef, RouteDef
 
 from core.account import AccountConfig
-from core.adapter import AwaitsScan, HasFolder, HasOwner, Hosted, ReplyChannel, ServesHttp
+from core.adapter import AsksLeave, AwaitsScan, HasFolder, HasOwner, Hosted, ReplyChannel, ServesHttp
 from core.archive import Archive
 from core.chat import ChatClient
 from core.chatgpt import ChatGPTClient
@@ -27,17 +27,20 @@ from core.commands.admin import AdminCommands
 from core.commands.conversation import ConversationCommands
 from core.commands.linking import LinkingCommands
 from core.commands.person import PersonCommands
+from core.compaction import Compactor
 from core.delivery import Delivery
 from core.dispatcher import Dispatcher
 from core.errors import ConfigError, DeliveryError, StorageUnavailable
+from core.headroom import Headroom
 from core.host import Host
 from core.inbox import Inbox
 from core.journal import Journal
 from core.keys import KeyRing
-from core.limits import Rates
+from core.limits import Limits, MessageRates
 from core.links import Links
 from core.loop_guard import LoopGuard
 from core.messages import AccountId, InboundMessage, Person, ReplyAddress, Scope, UserId
+from core.paid import PaidCalls
 from core.pairing import Pairing
 from core.people import People, sender_of
 from core.responder import Responder
@@ -137,7 +140,15 @@ class App:
         chat = await self._start_chat(stack)
         self.laps.done("model")
         self.sessions = SessionManager(self.store, translate.session_settings(config, self.context))
-        self.rates = Rates(config.limits.messages_per_minute, clock)
+        settings = translate.limit_settings(config, self.models()[0], embedded=self.local is not None)
+        self.limits = Limits(settings, own=self.people.budget, is_admin=self._is_admin)
+        self.rates = MessageRates(self.limits, clock)
+        headroom = Headroom()
+        self.paid = PaidCalls(self.store, self.limits, headroom, clock)
+        stack.push_async_callback(self.paid.close)
+        compactor = await stack.enter_async_context(
+            Compactor(self.store, self.sessions, chat, self.paid, self.limits, clock)
+        )
         delivery = Delivery(self.store, clock, ambiguous=lambda account: self._account(account).ambiguous)
         responder = Responder(
             self.store,
@@ -147,7 +158,9 @@ class App:
             clock,
             account=self._account,
             models=self.models,
+            limits=self.limits,
             stale_after=lambda: self.config.sessions.stale_after,
+            outgrown=compactor.want,
         )
         commands = Commands(
             ConversationCommands(
@@ -167,7 +180,15 @@ class App:
         )
         self.dispatcher = await stack.enter_async_context(
             Dispatcher(
-                self.store, responder, commands, delivery, clock, translate.dispatch_settings(config), reply=self._reply
+                self.store,
+                responder,
+                commands,
+                delivery,
+                clock,
+                translate.dispatch_settings(config),
+                budgets=self.limits,
+                headroom=headroom,
+                reply=self._reply,
             )
         )
         self.inbox = await stack.enter_async_context(
@@ -177,6 +198,7 @@ class App:
                 self.rates,
                 clock,
                 translate.inbox_settings(config),
+                limits=self.limits,
                 people=self.people,
                 pairing=self.pairing,
                 guard=self.guard,
@@ -190,7 +212,9 @@ class App:
         self.laps.done("server")
         stack.push_async_callback(self._stop_receiving)
         self._tasks = [asyncio.create_task(one.run(self.inbox.receive)) for one in self.supervisors.values()]
-        maintenance = Maintenance(self.store, clock, retention=lambda: self.config.storage.retention)
+        maintenance = Maintenance(
+            self.store, clock, retention=lambda: self.config.storage.retention, swept=self.sessions.clear
+        )
         self._tasks.append(asyncio.create_task(maintenance.run()))
         if self._scanning is not None:
             self._tasks.append(asyncio.create_task(self._scanning.run(self.server.url)))
@@ -202,6 +226,8 @@ class App:
         adapter = self._find_spec(account.platform or name).create(name, account)
         if isinstance(adapter, HasFolder):
             adapter.use_folder(folder_of(name, self.config.storage.path))
+        if isinstance(adapter, AsksLeave):
+            adapter.ask_leave(lambda message: self.inbox.may(message))
         return Supervisor(
             name,
             adapter,
@@ -244,6 +270,8 @@ class App:
             clock=self._clock,
             keys=self.keys,
             rates=self.rates,
+            limits=self.limits,
+            paid=self.paid,
             models=self.models,
             notice=self.notice,
             wake=self.dispatcher.take_up,
@@ -331,7 +359,7 @@ class App:
         self.sessions.settings = translate.session_settings(config, self.context)
         self.inbox.settings = translate.inbox_settings(config)
         self.dispatcher.settings = translate.dispatch_settings(config)
-        self.rates.per_minute = config.limits.messages_per_minute
+        self.limits.settings = translate.limit_settings(config, self.models()[0], embedded=self.local is not None)
         if self.local is None:
             self.chatgpt.settings = translate.chat_settings(config.chat, salt=self.store.instance)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from core.account import Budget
+from core.budgets import UNLIMITED, Allowance
 from core.chatgpt import ChatSettings
 from core.dispatcher import DispatchSettings
 from core.inbox import InboxSettings
 from core.journal import Quota
+from core.limits import LimitSettings
+from core.prices import Price, Prices
 from core.sessions import SessionSettings
 from gateway.config import Config
-from gateway.settings import LOCAL, Chat
+from gateway.settings import LOCAL, Chat, Compaction
 
 _REPLY_SHARE = 4
 """A quarter of a model's context is left for its answer."""
@@ -41,6 +45,8 @@ def session_settings(config: Config, context: int | None) -> SessionSettings:
         max_tokens=most if context is None else min(most, context - context // _REPLY_SHARE),
         idle_after=config.sessions.idle_after,
         personas=config.chat.personas,
+        summarize=config.sessions.compaction is Compaction.SUMMARIZE,
+        summary_model=config.sessions.summary_model,
     )
 
 
@@ -55,9 +61,50 @@ def inbox_settings(config: Config) -> InboxSettings:
         quota=Quota(
             queued=limits.queued,
             pending=limits.pending,
+        ),
+    )
+
+
+def limit_settings(config: Config, model: str, *, embedded: bool) -> LimitSettings:
+    """What each may use. `model` is the one that answers by default; the embedded one costs nothing."""
+    limits = config.limits
+    budgets = {name: account.budget for name, account in config.accounts.items()}
+    return LimitSettings(
+        per_minute=limits.messages_per_minute,
+        account_per_minute={
+            name: budget.messages_per_minute
+            for name, budget in budgets.items()
+            if budget.messages_per_minute is not None
+        },
+        total_per_minute=limits.total.messages_per_minute,
+        person=Allowance(
             messages_per_day=limits.messages_per_day,
             tokens_per_day=limits.tokens_per_day,
+            money_per_month=limits.money_per_month,
         ),
+        accounts={
+            name: allowance for name, budget in budgets.items() if (allowance := _allowance(budget)) != UNLIMITED
+        },
+        total=_allowance(limits.total),
+        exempt_admins=limits.exempt_admins,
+        tokens_per_prompt=config.sessions.max_tokens,
+        tokens_per_answer=limits.tokens_per_answer,
+        model=model,
+        prices=prices(config.chat, free=embedded),
+    )
+
+
+def prices(chat: Chat, *, free: bool) -> Prices:
+    """What models cost: as configured, else as known."""
+    configured = {name: Price(price.input, price.output) for name, price in chat.prices.items()}
+    return Prices(configured, free=free)
+
+
+def _allowance(budget: Budget) -> Allowance:
+    return Allowance(
+        messages_per_day=budget.messages_per_day,
+        tokens_per_day=budget.tokens_per_day,
+        money_per_month=budget.money_per_month,
     )
 
 

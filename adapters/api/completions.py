@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -23,13 +24,19 @@ from adapters.api.headers import idempotency_key, locale
 from adapters.api.intake import Intake, Question, user_id
 from adapters.api.reading import read
 from adapters.api.streams import ClientGone, Growing
+from core.budgets import Exhausted
 from core.chat import ChatMessage, ChatStream, Usage
-from core.errors import ChatError
+from core.errors import ChatError, StorageUnavailable
 from core.host import Host
 from core.keys import Caller
-from core.messages import AccountId
+from core.messages import AccountId, Person
+from core.paid import NothingLeft
+from core.texts import say
 
 log = structlog.get_logger(__name__)
+
+_BYTES = 4
+"""Of a token, where the model's server counted none."""
 
 DEFAULT_MODEL = "default"
 """Always means the configured model."""
@@ -61,9 +68,9 @@ class Completions:
             if body.stream:
                 return await self._session_stream(request, body, question, model)
             return await self._session_whole(question, model)
-        person = f"{self._account}/{user_id(caller.namespace, '')}"  # no session's user is empty
+        person = Person(self._account, user_id(caller.namespace, ""))  # no session's user is empty
         if (wait := self._host.rates.take(person)) is not None:
-            raise Refusal(429, "rate_limited", "Too many requests in a minute.", retry_after=wait)
+            raise Refusal(429, "rate_limited", "Too many requests in a minute.", retry_after=wait.seconds)
         if body.stream:
             return await self._direct_stream(request, body, person, model)
         return await self._direct_whole(request, body, person, model)
@@ -112,7 +119,7 @@ class Completions:
         return await out.end()
 
     async def _direct_whole(
-        self, request: web.Request, body: CompletionBody, person: str, model: str
+        self, request: web.Request, body: CompletionBody, person: Person, model: str
     ) -> web.StreamResponse:
         pieces: list[str] = []
         async with self._ask_model(body, person, model) as stream:
@@ -124,7 +131,7 @@ class Completions:
         return json_response(chunks.whole("".join(pieces), stream.finish_reason, stream.usage))
 
     async def _direct_stream(
-        self, request: web.Request, body: CompletionBody, person: str, model: str
+        self, request: web.Request, body: CompletionBody, person: Person, model: str
     ) -> web.StreamResponse:
         out = Growing(request, "text/event-stream", _fault)
         try:
@@ -142,17 +149,23 @@ class Completions:
         return await out.end()
 
     @asynccontextmanager
-    async def _ask_model(self, body: CompletionBody, person: str, model: str) -> AsyncIterator[ChatStream]:
+    async def _ask_model(self, body: CompletionBody, person: Person, model: str) -> AsyncIterator[Counted]:
         messages = [
             ChatMessage("system" if message.role == "developer" else message.role, message.text)
             for message in body.messages
         ]
         try:
-            async with (
-                asyncio.timeout(self._timeout),
-                self._host.chat.stream(messages, end_user=person, model=model, options=body.options()) as stream,
-            ):
-                yield stream
+            async with asyncio.timeout(self._timeout), self._charged(messages, person, model) as bill:
+                end_user = f"{person.account}/{person.user}"
+                async with self._host.chat.stream(
+                    messages, end_user=end_user, model=model, options=body.options()
+                ) as stream:
+                    bill.stream = Counted(stream)
+                    yield bill.stream
+        except NothingLeft as nothing:
+            raise self._nothing_left(nothing.exhausted) from None
+        except StorageUnavailable:
+            raise Refusal(503, "storage_unavailable", "Nothing can be stored right now.", retry_after=5) from None
         except ChatError as error:
             refusal = Refusal.of_chat(error)
             log.error("the model gave no answer", id=refusal.id, error=str(error), detail=error.detail)
@@ -160,8 +173,67 @@ class Completions:
         except TimeoutError:
             raise Refusal(504, "timeout", "The model took too long.") from None
 
+    @asynccontextmanager
+    async def _charged(self, messages: Sequence[ChatMessage], person: Person, model: str) -> AsyncIterator[_Asking]:
+        """What is asked inside is paid, whoever breaks it off: as the model's server counted, else as estimated."""
+        asking, limits = _Asking(), self._host.limits
+        weight = sum(len(message.content.encode("utf-8", "surrogatepass")) for message in messages)
+        async with self._host.paid.call(person, model=model, weight=weight) as bill:
+            refused = False
+            try:
+                yield asking
+            except ChatError:
+                refused = asking.stream is None
+                raise
+            finally:
+                heard = asking.stream
+                if heard is not None:
+                    usage = heard.usage or Usage(weight // _BYTES, heard.bytes // _BYTES)
+                    bill.spent = limits.spent(usage, heard.model, model)
+                elif not refused:
+                    bill.spent = limits.spent(Usage(weight // _BYTES, 0), model)
+
+    def _nothing_left(self, exhausted: Exhausted) -> Refusal:
+        now = self._host.clock.now()
+        wait = (exhausted.resets(now) - now).total_seconds()
+        text = say(exhausted.notice, "en", **exhausted.told(now))
+        return Refusal(429, "rate_limited", text, retry_after=wait)
+
     def _created(self) -> int:
         return int(self._host.clock.now().timestamp())
+
+
+@dataclass(slots=True)
+class _Asking:
+    """A call of the model, and its answer once that has begun."""
+
+    stream: Counted | None = None
+
+
+class Counted:
+    """A stream, and what was heard of it."""
+
+    def __init__(self, stream: ChatStream) -> None:
+        self._stream = stream
+        self.bytes = 0
+
+    @property
+    def model(self) -> str:
+        """See core.chat.ChatStream, also for the attributes below."""
+        return self._stream.model
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._stream.usage
+
+    @property
+    def finish_reason(self) -> str | None:
+        return self._stream.finish_reason
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        async for piece in self._stream:
+            self.bytes += len(piece.encode("utf-8", "surrogatepass"))
+            yield piece
 
 
 class Chunks:

@@ -20,7 +20,7 @@ from core.chat import Usage
 from core.errors import StorageUnavailable
 from core.host import Host
 from core.journal import InboxState, Reached, TurnState
-from core.messages import AccountId, ChannelId, EventId, InboundMessage, MessageId, Sender, UserId
+from core.messages import AccountId, ChannelId, EventId, InboundMessage, MessageId, Person, Sender, UserId
 
 _PROCESS, _REQUESTS = secrets.token_hex(8), count(1)
 """Make the events of requests without a key unique, without asking the system for randomness each time."""
@@ -180,9 +180,9 @@ class Intake:
 
     async def _ask_again(self, message: InboundMessage, reached: Reached) -> bool:
         """A question that failed before. The inbox did not count this request, as it is no new message."""
-        wait = self._host.rates.take(f"{self._account}/{message.sender.id}")
+        wait = self._host.rates.take(Person(self._account, message.sender.id))
         if wait is not None:
-            raise Refusal(429, "rate_limited", "Too many messages in a minute.", retry_after=wait)
+            raise Refusal(429, "rate_limited", "Too many messages in a minute.", retry_after=wait.seconds)
         if await self._host.journal.reopen(reached.inbox):
             conversation = await self._host.archive.conversation_of(reached.inbox)
             if conversation is not None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from dataclasses import dataclass
-from itertools import takewhile
 
 from core.adapter import Receipt
+from core.budgets import NOBODY, Ahead, Budgets, Exhausted, Payers, Spent
 from core.journal import Accepted, Bound, InboxId, InboxRow, Quota, Turn, TurnId
-from core.messages import ConversationKey, InboundMessage, MessageId
-from core.storage import statements
+from core.messages import AccountId, ConversationKey, InboundMessage, MessageId, Person, UserId
+from core.storage import spending, statements, summaries
 from core.storage.codec import decode, moment, name, storable
 
 TITLE_LENGTH = 80
@@ -55,6 +55,8 @@ class Begun:
     persona: str | None
     rows: list[RawRow]
     preview: str | None
+    payers: Payers = NOBODY
+    exhausted: Exhausted | None = None
 
     def turn(self) -> Turn:
         """The same, decoded."""
@@ -68,10 +70,12 @@ class Begun:
             persona=self.persona,
             rows=tuple(to_row(row, begun=1) for row in self.rows),
             preview=MessageId(self.preview) if self.preview is not None else None,
+            payers=self.payers,
+            exhausted=self.exhausted,
         )
 
 
-def accept(db: sqlite3.Connection, arrival: Arrival, quota: Quota) -> Accepted:
+def accept(db: sqlite3.Connection, arrival: Arrival, quota: Quota, budgets: Budgets) -> Accepted:
     """Duplicate, refused, overloaded or stored."""
     message = arrival.message
     account, event, user = name(message.account), name(message.event), name(message.sender.id)
@@ -84,7 +88,13 @@ def accept(db: sqlite3.Connection, arrival: Arrival, quota: Quota) -> Accepted:
         return Accepted(receipt=Receipt.DUPLICATE, inbox=InboxId(known[0]))
     key = str(arrival.conversation)
     found = db.execute(statements.CONVERSATION, (key,)).fetchone()
-    bound = _over(db, arrival, quota, account, user, found)
+    payers = NOBODY if arrival.command else spending.payers_of(db, account, user)
+    if not arrival.command:
+        sender = Person(message.account, message.sender.id)
+        exhausted = spending.exhausted(db, budgets, sender, payers, arrival.today, messages=True)
+        if exhausted is not None:
+            return Accepted(receipt=Receipt.REFUSED, exhausted=exhausted)
+    bound = _over(db, arrival, quota, found)
     if bound is not None:
         receipt = Receipt.OVERLOADED if bound is Bound.PENDING else Receipt.REFUSED
         return Accepted(receipt=receipt, bound=bound)
@@ -108,25 +118,16 @@ def accept(db: sqlite3.Connection, arrival: Arrival, quota: Quota) -> Accepted:
         ),
     ).lastrowid
     if not arrival.command:
-        db.execute(statements.COUNT_REQUEST, (account, user, arrival.today))
+        spending.count_message(db, payers, arrival.today)
         if not titled:
             title = storable(" ".join(message.text.split())[:TITLE_LENGTH])
             db.execute(statements.GIVE_TITLE, (title, storable(message.sender.display_name), conversation))
     return Accepted(receipt=Receipt.ACCEPTED, inbox=InboxId(row or 0))
 
 
-def _over(
-    db: sqlite3.Connection, arrival: Arrival, quota: Quota, account: str, user: str, found: tuple[int, ...] | None
-) -> Bound | None:
+def _over(db: sqlite3.Connection, arrival: Arrival, quota: Quota, found: tuple[int, ...] | None) -> Bound | None:
     """The bound that this message runs into, the sender's own before everybody's."""
     if not arrival.command:
-        if quota.messages_per_day is not None or quota.tokens_per_day is not None:
-            used = db.execute(statements.USED_TODAY, (account, user, arrival.today)).fetchone()
-            requests, tokens = used if used is not None else (0, 0)
-            if quota.messages_per_day is not None and requests >= quota.messages_per_day:
-                return Bound.MESSAGES_PER_DAY
-            if quota.tokens_per_day is not None and tokens >= quota.tokens_per_day:
-                return Bound.TOKENS_PER_DAY
         queued = 0 if found is None else db.execute(statements.QUEUED, (found[0],)).fetchone()[0]
         if queued >= quota.queued:
             return Bound.QUEUED
@@ -138,7 +139,8 @@ def _over(
 
 def add_conversation(db: sqlite3.Connection, key: ConversationKey, now: int) -> int:
     """A new conversation's id."""
-    added = db.execute(statements.ADD_CONVERSATION, (str(key), key.account, key.channel, key.user, now))
+    channel, user = (None if id is None else name(id) for id in (key.channel, key.user))
+    added = db.execute(statements.ADD_CONVERSATION, (str(key), name(key.account), channel, user, now))
     return added.lastrowid or 0
 
 
@@ -167,35 +169,92 @@ def recover(db: sqlite3.Connection) -> tuple[list[str], list[tuple[int, str]]]:
     return [key for (key,) in conversations], commands
 
 
-def begin(db: sqlite3.Connection, key: str, most: int, idle: int | None, now: int, instance: str) -> Begun | None:
-    """The next turn of a conversation; `idle` in microseconds, `instance` names the database."""
-    found = db.execute(statements.CONVERSATION, (key,)).fetchone()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """How a turn is to be begun."""
+
+    key: str
+    """Of the conversation."""
+    most: int
+    idle: int | None
+    """Microseconds."""
+    budgets: Budgets
+    ahead: Ahead
+    now: int
+    today: int
+    instance: str
+    """Names the database."""
+
+
+def begin(db: sqlite3.Connection, beginning: Beginning) -> Begun | None:
+    """The next turn of a conversation. Raises BudgetInUse."""
+    found = db.execute(statements.CONVERSATION, (beginning.key,)).fetchone()
     if found is None:
         return None
     conversation, generation, model, exchanges, last_active, _, persona = found
     (broken,) = db.execute(statements.BROKEN_OFF, (conversation,)).fetchone()
     if broken is not None:
         rows = db.execute(statements.ROWS_OF_TURN, (broken,)).fetchall()
-        begun = _resume(db, broken, key, (model, persona), rows)
+        begun = _resume(db, broken, beginning.key, (model, persona), rows)
+        weight = sum(len(row[1]) for row in rows)
+        spending.set_aside(db, broken, begun.payers, beginning.budgets.reserve(model, weight))
     else:
-        rows = _of_one_account(db.execute(statements.WAITING, (conversation, most)).fetchall())
-        if not rows:
+        waiting = db.execute(statements.WAITING, (conversation, beginning.most)).fetchall()
+        if not waiting:
             return None
-        if idle is not None and last_active is not None and rows[0][2] - last_active > idle:
+        account, user = waiting[0][4:]
+        payers = spending.payers_of(db, account, user)
+        rows = [row[:4] for row in _of_one_person(db, waiting, payers)]
+        reserve, exhausted = _afford(db, beginning, (account, user), payers, model, rows)
+        if beginning.idle is not None and last_active is not None and rows[0][2] - last_active > beginning.idle:
             generation, exchanges = generation + 1, 0
-        begun = _start(db, conversation, key, generation, (model, persona), rows, now, instance, command=False)
+            summaries.drop(db, conversation)
+        begun = _start(
+            db,
+            conversation,
+            beginning.key,
+            generation,
+            (model, persona),
+            rows,
+            beginning.now,
+            beginning.instance,
+            payers=payers,
+            exhausted=exhausted,
+        )
+        if exhausted is None:
+            spending.set_aside(db, begun.id, payers, reserve)
     _mark_running(db, begun)
     person = storable(decode(rows[-1][1]).sender.display_name)
-    db.execute(statements.TURN_BEGAN, (generation, exchanges, now, person, conversation))
+    db.execute(statements.TURN_BEGAN, (generation, exchanges, beginning.now, person, conversation))
     return begun
 
 
-def _of_one_account(rows: list[RawRow]) -> list[RawRow]:
-    """Those up to the first that came another way: a linked person is answered where each question was asked."""
-    if len(rows) < 2:
-        return rows
-    account = decode(rows[0][1]).account
-    return list(takewhile(lambda row: decode(row[1]).account == account, rows))
+def _of_one_person(
+    db: sqlite3.Connection, waiting: list[tuple[int, str, int, int, str, str]], payers: Payers
+) -> list[tuple[int, str, int, int, str, str]]:
+    """As many of the oldest as one person wrote: in a shared conversation nobody pays for what others ask."""
+    first = waiting[0][4:]
+    for number, row in enumerate(waiting):
+        if row[4:] != first and spending.payers_of(db, *row[4:]) != payers:
+            return waiting[:number]
+    return waiting
+
+
+def _afford(
+    db: sqlite3.Connection,
+    beginning: Beginning,
+    sender: tuple[str, str],
+    payers: Payers,
+    model: str | None,
+    rows: list[RawRow],
+) -> tuple[Spent, Exhausted | None]:
+    """What is to be set aside, or the budget of which nothing is left. Raises BudgetInUse."""
+    budgets, person = beginning.budgets, Person(AccountId(sender[0]), UserId(sender[1]))
+    exhausted = spending.exhausted(db, budgets, person, payers, beginning.today, messages=False)
+    reserve = budgets.reserve(model, sum(len(row[1]) for row in rows))
+    if exhausted is None:
+        spending.check_room(db, budgets, person, payers, reserve, beginning.today, beginning.ahead)
+    return reserve, exhausted
 
 
 def begin_command(db: sqlite3.Connection, inbox: int, now: int, instance: str) -> Begun | None:
@@ -208,7 +267,7 @@ def begin_command(db: sqlite3.Connection, inbox: int, now: int, instance: str) -
     if turn is not None:
         begun = _resume(db, turn, key, (model, persona), rows)
     else:
-        begun = _start(db, conversation, key, generation, (model, persona), rows, now, instance, command=True)
+        begun = _start(db, conversation, key, generation, (model, persona), rows, now, instance, payers=None)
     _mark_running(db, begun)
     return begun
 
@@ -233,10 +292,14 @@ def _start(
     now: int,
     instance: str,
     *,
-    command: bool,
+    payers: Payers | None,
+    exhausted: Exhausted | None = None,
 ) -> Begun:
+    """`payers` is None for a command."""
     name = turn_key(instance, rows[0])
-    turn = db.execute(statements.ADD_TURN, (name, conversation, generation, command, now)).lastrowid or 0
+    paid = (None, None, None) if payers is None else (*payers.person, payers.account)
+    values = (name, conversation, generation, payers is None, now, *paid)
+    turn = db.execute(statements.ADD_TURN, values).lastrowid or 0
     return Begun(
         id=turn,
         key=name,
@@ -247,12 +310,14 @@ def _start(
         persona=chosen[1],
         rows=rows,
         preview=None,
+        payers=payers or NOBODY,
+        exhausted=exhausted,
     )
 
 
 def _resume(db: sqlite3.Connection, turn: int, key: str, chosen: Chosen, rows: list[RawRow]) -> Begun:
     db.execute(statements.NEXT_OWNER, (turn,))
-    name, epoch, generation, preview = db.execute(statements.TURN_TO_RESUME, (turn,)).fetchone()
+    name, epoch, generation, preview, *paid = db.execute(statements.TURN_TO_RESUME, (turn,)).fetchone()
     return Begun(
         id=turn,
         key=name,
@@ -263,18 +328,32 @@ def _resume(db: sqlite3.Connection, turn: int, key: str, chosen: Chosen, rows: l
         persona=chosen[1],
         rows=rows,
         preview=preview,
+        payers=payers_from(*paid),
     )
+
+
+def payers_from(payer_account: str | None, payer_user: str | None, account: str | None) -> Payers:
+    """As a turn has them."""
+    if payer_account is None or payer_user is None or account is None:
+        return NOBODY
+    return Payers(person=Person(AccountId(payer_account), UserId(payer_user)), account=AccountId(account))
 
 
 def _mark_running(db: sqlite3.Connection, begun: Begun) -> None:
     db.executemany(statements.RUN_ROW, [(begun.id, row[0]) for row in begun.rows])
 
 
-def release(db: sqlite3.Connection, turn: int, epoch: int) -> None:
+def release(
+    db: sqlite3.Connection, turn: int, epoch: int, *, payers: Payers, spent: Spent | None = None, today: int = 0
+) -> None:
     """The rows of a turn wait again. A turn that was begun before, or shows something, keeps its identity."""
     found = db.execute(statements.RUNNING_TURN, (turn, epoch)).fetchone()
     if found is None:
+        spending.charge_forgotten(db, turn, payers, spent, today)
         return
+    if spent is not None:
+        spending.charge(db, payers, spent, today)
+    spending.free(db, turn)
     shown = epoch > 1 or found[2] is not None
     db.execute(
         "UPDATE inbox SET state = 'new', attempts = attempts - 1, turn = ? WHERE turn = ? AND state = 'running'",
@@ -292,6 +371,7 @@ def renew(db: sqlite3.Connection, key: str, before: int | None, now: int) -> lis
     if found is None:
         return []
     db.execute("UPDATE conversation SET generation = generation + 1, exchanges = 0 WHERE id = ?", (found[0],))
+    summaries.drop(db, found[0])
     rows = _waiting(db, found[0])
     return _expire(
         db, [row for row in rows if before is None or row[0] < before], now, "superseded by a new conversation"

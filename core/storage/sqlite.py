@@ -27,6 +27,7 @@ from core.archive import (
     TraceStep,
     Waiting,
 )
+from core.budgets import UNBOUNDED, Ahead, Budgets, Exhausted, Spent, Used, nobody_ahead
 from core.clock import Clock
 from core.journal import (
     Accepted,
@@ -35,6 +36,7 @@ from core.journal import (
     InboxId,
     InboxRow,
     LastTurn,
+    Memory,
     OutboxPart,
     OutboxState,
     Outcome,
@@ -42,14 +44,18 @@ from core.journal import (
     Quota,
     Reached,
     Recovery,
+    Reserved,
+    Summary,
     Turn,
+    TurnId,
 )
 from core.messages import AccountId, ChannelId, ConversationKey, EventId, InboundMessage, MessageId, Person, UserId
-from core.storage import inbound, links, outbound, people, records, statements, turns, upkeep
+from core.storage import inbound, links, outbound, people, records, spending, statements, summaries, turns, upkeep
 from core.storage.codec import day, encode, micros, name, storable
 from core.storage.load import watch_load
 from core.storage.lock import LockFile
 from core.storage.opening import make_folder, open_database
+from core.storage.spending import watch_spending
 from core.storage.writer import Operation, Writer
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -66,6 +72,7 @@ class SqliteStore:
         self._clock = clock
         self._lock = LockFile(path)
         self._instance = ""
+        self._calls = 0
         self._last_sent: dict[AccountId, datetime] = {}
         self._writer = Writer(self._open, clock=clock, what=repr(str(path)))
 
@@ -105,6 +112,7 @@ class SqliteStore:
     def _open(self) -> sqlite3.Connection:
         opened = open_database(self._path, monotonic=self._clock.monotonic)
         watch_load(opened.connection)
+        watch_spending(opened.connection)
         (self._instance,) = opened.connection.execute("SELECT value FROM meta WHERE name = 'instance'").fetchone()
         if opened.unchecked:
             structlog.get_logger("storage").info(
@@ -123,6 +131,7 @@ class SqliteStore:
         conversation: ConversationKey,
         quota: Quota,
         *,
+        budgets: Budgets = UNBOUNDED,
         command: bool = False,
         lasting: bool = True,
     ) -> Accepted:
@@ -138,7 +147,8 @@ class SqliteStore:
             now=micros(now),
             today=day(now),
         )
-        return await self._writer.run(partial(inbound.accept, arrival=arrival, quota=quota), lasting=lasting)
+        accept = partial(inbound.accept, arrival=arrival, quota=quota, budgets=budgets)
+        return await self._writer.run(accept, lasting=lasting)
 
     async def recover(self) -> Recovery:
         conversations, commands = await self._writer.run(inbound.recover)
@@ -147,20 +157,27 @@ class SqliteStore:
             commands=tuple((InboxId(id), ConversationKey.parse(key)) for id, key in commands),
         )
 
-    async def begin(self, conversation: ConversationKey, *, most: int, idle_after: timedelta | None) -> Turn | None:
-        idle = None if idle_after is None else idle_after // _MICROSECOND
-        begun = await self._writer.run(
-            partial(
-                inbound.begin,
-                key=str(conversation),
-                most=most,
-                idle=idle,
-                now=self._now(),
-                instance=self._instance,
-            ),
-            undo=_give_back,
-            lasting=False,
+    async def begin(
+        self,
+        conversation: ConversationKey,
+        *,
+        most: int,
+        idle_after: timedelta | None,
+        budgets: Budgets = UNBOUNDED,
+        ahead: Ahead = nobody_ahead,
+    ) -> Turn | None:
+        now = self._clock.now()
+        beginning = inbound.Beginning(
+            key=str(conversation),
+            most=most,
+            idle=None if idle_after is None else idle_after // _MICROSECOND,
+            budgets=budgets,
+            ahead=ahead,
+            now=micros(now),
+            today=day(now),
+            instance=self._instance,
         )
+        begun = await self._writer.run(partial(inbound.begin, beginning=beginning), undo=_give_back, lasting=False)
         return None if begun is None else begun.turn()
 
     async def begin_command(self, inbox: InboxId) -> Turn | None:
@@ -171,8 +188,14 @@ class SqliteStore:
         )
         return None if begun is None else begun.turn()
 
-    async def release(self, turn: Turn) -> None:
-        await self._writer.run(partial(inbound.release, turn=turn.id, epoch=turn.epoch), lasting=False)
+    async def release(self, turn: Turn, spent: Spent | None = None) -> None:
+        today = day(self._clock.now())
+        await self._writer.run(
+            partial(
+                inbound.release, turn=turn.id, epoch=turn.epoch, payers=turn.payers, spent=spent, today=today
+            ),
+            lasting=spent is not None,
+        )
 
     async def preview(self, turn: Turn, message: MessageId) -> None:
         await self._writer.run(lambda db: _execute(db, statements.PREVIEW, (name(message), turn.id, turn.epoch)))
@@ -182,6 +205,37 @@ class SqliteStore:
         return await self._writer.run(
             partial(turns.finish, turn=turn, outcome=outcome, now=micros(now), today=day(now))
         )
+
+    async def reserve(
+        self,
+        person: Person,
+        *,
+        budgets: Budgets,
+        model: str | None,
+        weight: int,
+        message: bool = True,
+        ahead: Ahead = nobody_ahead,
+    ) -> Reserved | Exhausted:
+        self._calls += 1
+        today = day(self._clock.now())
+        return await self._writer.run(
+            partial(
+                spending.reserve,
+                id=-self._calls,
+                person=person,
+                budgets=budgets,
+                reserve=budgets.reserve(model, weight),
+                today=today,
+                ahead=ahead,
+                message=message,
+            ),
+            undo=partial(_set_free, today=today),
+            lasting=False,
+        )
+
+    async def charge(self, reserved: Reserved, spent: Spent) -> None:
+        today = day(self._clock.now())
+        await self._writer.run(partial(spending.settle, reserved=reserved, spent=spent, today=today))
 
     async def unsent(self, conversation: ConversationKey) -> tuple[OutboxPart, ...]:
         return await self._writer.run(partial(outbound.unsent, conversation=conversation))
@@ -213,6 +267,31 @@ class SqliteStore:
             lambda db: db.execute(statements.HISTORY, (str(conversation), generation, most)).fetchall()
         )
         return tuple(Exchange(question=question, answer=answer) for question, answer in reversed(rows))
+
+    async def memory(self, conversation: ConversationKey, generation: int, *, most: int) -> Memory:
+        return await self._writer.run(
+            partial(summaries.memory, key=str(conversation), generation=generation, most=most)
+        )
+
+    async def sum_up(
+        self,
+        conversation: ConversationKey,
+        generation: int,
+        summary: Summary,
+        *,
+        instead_of: Summary | None,
+        of: tuple[TurnId, ...],
+    ) -> bool:
+        return await self._writer.run(
+            partial(
+                summaries.sum_up,
+                key=str(conversation),
+                generation=generation,
+                summary=summary,
+                instead_of=instead_of,
+                of=of,
+            )
+        )
 
     async def state(self, conversation: ConversationKey) -> ConversationState:
         return await self._writer.run(partial(turns.state, key=str(conversation)))
@@ -271,6 +350,24 @@ class SqliteStore:
 
     async def dead_letters(self, *, limit: int = 100) -> Sequence[DeadLetter]:
         return await self._writer.run(partial(records.dead_letters, limit=limit))
+
+    async def used(self, person: Person) -> Sequence[tuple[Used, Used]]:
+        return await self._writer.run(partial(spending.used, person=person, today=day(self._clock.now())))
+
+    async def used_by_person(
+        self, *, account: AccountId | None, month: bool, limit: int = 100
+    ) -> Sequence[tuple[Person, Used]]:
+        today = day(self._clock.now())
+        since = spending.month_of(today) if month else today
+        rows = await self._writer.run(
+            partial(
+                spending.used_by_person, account=None if account is None else name(account), since=since, limit=limit
+            )
+        )
+        return [
+            (Person(AccountId(account), UserId(user)), Used(messages=messages, tokens=tokens, money=money))
+            for account, user, messages, tokens, money in rows
+        ]
 
     async def places(self, account: AccountId, *, since: datetime, limit: int = 50) -> Sequence[Place]:
         return await self._writer.run(partial(records.places, account=name(account), since=micros(since), limit=limit))
@@ -351,8 +448,15 @@ def _execute(db: sqlite3.Connection, statement: str, values: tuple[Any, ...]) ->
     db.execute(statement, values)
 
 
+def _set_free(reserved: Reserved | Exhausted, today: int) -> Operation[None]:
+    """What frees what was set aside for somebody who is gone."""
+    if isinstance(reserved, Exhausted):
+        return lambda _: None
+    return partial(spending.settle, reserved=reserved, spent=Spent(), today=today)
+
+
 def _give_back(begun: inbound.Begun | None) -> Operation[None]:
     """What takes a beginning back that nobody waits for any more."""
     if begun is None:
         return lambda _: None
-    return partial(inbound.release, turn=begun.id, epoch=begun.epoch)
+    return partial(inbound.release, turn=begun.id, epoch=begun.epoch, payers=begun.payers)

@@ -18,12 +18,6 @@ ADD_CONVERSATION = "INSERT INTO conversation (key, account, channel, user, creat
 
 GIVE_TITLE = "UPDATE conversation SET title = ?, person = ? WHERE id = ?"
 
-USED_TODAY = "SELECT requests, tokens FROM usage WHERE account = ? AND user = ? AND day = ?"
-
-COUNT_REQUEST = """
-INSERT INTO usage (account, user, day, requests) VALUES (?, ?, ?, 1)
-ON CONFLICT (account, user, day) DO UPDATE SET requests = requests + 1"""
-
 QUEUED = "SELECT count(*) FROM inbox WHERE conversation = ? AND command = 0 AND state = 'new'"
 
 LOAD = "SELECT pending, bytes FROM load"
@@ -38,7 +32,7 @@ BROKEN_OFF = """
 SELECT min(turn) FROM inbox WHERE conversation = ? AND command = 0 AND turn > 0 AND state = 'new'"""
 
 WAITING = """
-SELECT id, body, received_at, attempts FROM inbox
+SELECT id, body, received_at, attempts, account, user FROM inbox
 WHERE conversation = ? AND command = 0 AND turn IS NULL AND state = 'new' ORDER BY id LIMIT ?"""
 
 ROWS_OF_TURN = """
@@ -50,11 +44,13 @@ SELECT inbox.id, inbox.body, inbox.received_at, inbox.attempts, inbox.turn,
 FROM inbox JOIN conversation ON conversation.id = inbox.conversation
 WHERE inbox.id = ? AND inbox.state = 'new' AND inbox.command = 1"""
 
-ADD_TURN = "INSERT INTO turn (key, conversation, generation, command, started_at) VALUES (?, ?, ?, ?, ?)"
+ADD_TURN = """
+INSERT INTO turn (key, conversation, generation, command, started_at, payer_account, payer_user, account)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 
 NEXT_OWNER = "UPDATE turn SET epoch = epoch + 1 WHERE id = ?"
 
-TURN_TO_RESUME = "SELECT key, epoch, generation, preview FROM turn WHERE id = ?"
+TURN_TO_RESUME = "SELECT key, epoch, generation, preview, payer_account, payer_user, account FROM turn WHERE id = ?"
 
 RUN_ROW = "UPDATE inbox SET state = 'running', attempts = attempts + 1, turn = ? WHERE id = ?"
 
@@ -63,12 +59,12 @@ TURN_BEGAN = "UPDATE conversation SET generation = ?, exchanges = ?, last_active
 PREVIEW = "UPDATE turn SET preview = ? WHERE id = ? AND epoch = ? AND state = 'running'"
 
 RUNNING_TURN = """
-SELECT conversation.id, conversation.generation, turn.preview
+SELECT conversation.id, conversation.generation, turn.preview, turn.payer_account, turn.payer_user, turn.account
 FROM turn JOIN conversation ON conversation.id = turn.conversation
 WHERE turn.id = ? AND turn.epoch = ? AND turn.state = 'running'"""
 
 END_TURN = """
-UPDATE turn SET state = ?, model = ?, input_tokens = ?, output_tokens = ?, error = ?, failure = ?, replaces = ?,
+UPDATE turn SET state = ?, model = ?, input_tokens = ?, output_tokens = ?, cost = ?, error = ?, failure = ?, replaces = ?,
                 ended_at = ?
 WHERE id = ?"""
 
@@ -82,14 +78,34 @@ SUPERSEDE = "UPDATE turn SET superseded = 1 WHERE id = ? AND conversation = ?"
 
 TURN_ENDED = "UPDATE conversation SET exchanges = exchanges + ?, last_active = ? WHERE id = ?"
 
-COUNT_TOKENS = """
-INSERT INTO usage (account, user, day, tokens) VALUES (?, ?, ?, ?)
-ON CONFLICT (account, user, day) DO UPDATE SET tokens = tokens + excluded.tokens"""
-
 HISTORY = """
 SELECT exchange.question, exchange.answer
 FROM exchange JOIN conversation ON conversation.id = exchange.conversation
 WHERE conversation.key = ? AND exchange.generation = ? ORDER BY exchange.turn DESC LIMIT ?"""
+
+# Budgets: a person, an account (without a user), everybody (without both)
+
+PAYER = "SELECT to_account, to_user FROM link WHERE account = ? AND user = ?"
+
+USED_TODAY = "SELECT requests, tokens FROM usage WHERE account = ? AND user = ? AND day = ?"
+
+USED_SINCE = """
+SELECT coalesce(sum(requests), 0), coalesce(sum(tokens), 0), coalesce(sum(cost), 0.0) FROM usage
+WHERE account = ? AND user = ? AND day >= ?"""
+
+IN_FLIGHT = "SELECT tokens, cost FROM in_flight WHERE account = ? AND user = ?"
+
+COUNT_MESSAGE = """
+INSERT INTO usage (account, user, day, requests) VALUES (?, ?, ?, 1)
+ON CONFLICT (account, user, day) DO UPDATE SET requests = requests + 1"""
+
+CHARGE = """
+INSERT INTO usage (account, user, day, tokens, cost) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (account, user, day) DO UPDATE SET tokens = tokens + excluded.tokens, cost = cost + excluded.cost"""
+
+RESERVE = "INSERT INTO reserved (id, payer_account, payer_user, account, tokens, cost) VALUES (?, ?, ?, ?, ?, ?)"
+
+UNRESERVE = "DELETE FROM reserved WHERE id = ?"
 
 # Parts of replies
 

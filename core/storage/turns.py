@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from core.adapter import IdempotencyKey
+from core.budgets import Spent
 from core.chat import Usage
 from core.journal import (
     ConversationState,
@@ -31,9 +32,9 @@ from core.messages import (
     Sender,
     UserId,
 )
-from core.storage import statements
+from core.storage import spending, statements, summaries
 from core.storage.codec import decode, moment, name, storable, when
-from core.storage.inbound import add_conversation
+from core.storage.inbound import add_conversation, payers_from
 
 BETWEEN_QUESTIONS = "\n\n"
 """Between messages that were answered together, where they are read as one question."""
@@ -42,12 +43,13 @@ BETWEEN_QUESTIONS = "\n\n"
 def finish(db: sqlite3.Connection, turn: Turn, outcome: Outcome, now: int, today: int) -> tuple[OutboxPart, ...]:
     """Everything that ends a turn. Does nothing for a turn that has another owner or has ended."""
     found = db.execute(statements.RUNNING_TURN, (turn.id, turn.epoch)).fetchone()
+    spent = spent_by(outcome)
     if found is None:
+        spending.charge_forgotten(db, turn.id, turn.payers, spent, today)
         return ()
-    conversation, generation, preview = found
-    if outcome.usage is not None:
-        tokens = outcome.usage.input_tokens + outcome.usage.output_tokens
-        db.execute(statements.COUNT_TOKENS, (name(turn.last.account), name(turn.last.sender.id), today, tokens))
+    conversation, generation, preview, *paid = found
+    if spent is not None:
+        spending.charge(db, payers_from(*paid), spent, today)
     current = turn.generation == generation
     late = not current and outcome.state not in (TurnState.COMMAND, TurnState.STOPPED)
     if late:
@@ -59,6 +61,7 @@ def finish(db: sqlite3.Connection, turn: Turn, outcome: Outcome, now: int, today
     if outcome.replaces is not None:
         grown -= db.execute(statements.REMOVE_EXCHANGE, (outcome.replaces, conversation, generation)).rowcount
         db.execute(statements.SUPERSEDE, (outcome.replaces, conversation))
+        summaries.turn_replaced(db, conversation, outcome.replaces)
     if outcome.exchange is not None and current:
         question, answer = storable(outcome.exchange.question), storable(outcome.exchange.answer)
         db.execute(statements.ADD_EXCHANGE, (turn.id, conversation, turn.generation, question, answer))
@@ -66,6 +69,13 @@ def finish(db: sqlite3.Connection, turn: Turn, outcome: Outcome, now: int, today
     if outcome.state is not TurnState.COMMAND:
         db.execute(statements.TURN_ENDED, (grown, now, conversation))
     return parts
+
+
+def spent_by(outcome: Outcome) -> Spent | None:
+    """What is charged for a turn."""
+    if outcome.spent is not None or outcome.usage is None:
+        return outcome.spent
+    return Spent(outcome.usage.input_tokens + outcome.usage.output_tokens)
 
 
 def _row_state(outcome: Outcome, parts: tuple[OutboxPart, ...]) -> InboxState:
@@ -87,6 +97,7 @@ def _end(
             outcome.model,
             usage.input_tokens if usage is not None else None,
             usage.output_tokens if usage is not None else None,
+            outcome.spent.money if outcome.spent is not None else None,
             error,
             storable(outcome.failure),
             outcome.replaces,
@@ -155,9 +166,14 @@ def state(db: sqlite3.Connection, key: str) -> ConversationState:
     found = db.execute(statements.CONVERSATION, (key,)).fetchone()
     if found is None:
         return ConversationState(generation=1, model=None, persona=None, turns=0, last_active=None)
-    _, generation, model, exchanges, last_active, _, persona = found
+    conversation, generation, model, exchanges, last_active, _, persona = found
     return ConversationState(
-        generation=generation, model=model, persona=persona, turns=exchanges, last_active=when(last_active)
+        generation=generation,
+        model=model,
+        persona=persona,
+        turns=exchanges,
+        summed_up=summaries.count(db, conversation, generation),
+        last_active=when(last_active),
     )
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from core.archive import StorageFigures
 from core.errors import ConfigError
-from core.storage import links, statements
+from core.storage import links, spending, statements, summaries
 from core.storage.opening import sync
 
 DEDUP_MICROS = 7 * 86_400 * 1_000_000
 """How long the ids of a message are kept: platforms redeliver for hours, and people restore connections after days."""
+
+_MICROS_OF_DAY = 86_400 * 1_000_000
 
 _UNFINISHED = 1_000
 """Old rows that may still be unfinished at the low end of a table; a sweep looks that far past them."""
@@ -26,7 +28,7 @@ def sweep(db: sqlite3.Connection, older_than: int, most: int, now: int) -> int:
         _sweep_turns(db, older_than, most)
         + _sweep_inbox(db, min(older_than, now - DEDUP_MICROS), most)
         + _sweep_texts(db, older_than, most)
-        + _sweep_usage(db, older_than, most)
+        + _sweep_usage(db, now, most)
     )
 
 
@@ -48,6 +50,7 @@ def _sweep_turns(db: sqlite3.Connection, older_than: int, most: int) -> int:
                 "UPDATE conversation SET exchanges = exchanges - 1 WHERE id = ? AND generation = ?",
                 (conversation, generation),
             )
+            summaries.turn_swept(db, conversation, turn)
         db.execute("UPDATE inbox SET turn = NULL WHERE turn = ?", (turn,))
         db.execute("DELETE FROM turn WHERE id = ?", (turn,))
     return len(old)
@@ -87,13 +90,14 @@ def _sweep_texts(db: sqlite3.Connection, older_than: int, most: int) -> int:
     ).rowcount
 
 
-def _sweep_usage(db: sqlite3.Connection, older_than: int, most: int) -> int:
+def _sweep_usage(db: sqlite3.Connection, now: int, most: int) -> int:
+    """Rows without texts, kept for longer."""
     return db.execute(
         """
         DELETE FROM usage WHERE (account, user, day) IN (
             SELECT account, user, day FROM usage WHERE day < ? LIMIT ?)
         """,
-        (older_than // (86_400 * 1_000_000), most),
+        (now // _MICROS_OF_DAY - spending.KEPT_DAYS, most),
     ).rowcount
 
 
@@ -115,6 +119,7 @@ def _forget(db: sqlite3.Connection, key: str, now: int) -> int:
         return 0
     conversation = found[0]
     db.execute("DELETE FROM exchange WHERE conversation = ?", (conversation,))
+    summaries.drop(db, conversation)
     db.execute("DELETE FROM outbox WHERE conversation = ?", (conversation,))
     # A command that runs keeps its row and its turn: this may be the one that asks to forget.
     db.execute(

@@ -16,7 +16,7 @@ from core.messages import (
     ReplyAddress,
     ThreadId,
 )
-from tests.clock import HeldClock
+from tests.contract.journal_budgets import person
 from tests.contract.journal_scenes import (
     QUOTA,
     Engine,
@@ -164,37 +164,6 @@ class AdmissionContract(EngineContract):
 
     async def test_a_duplicate_of_a_full_queue_is_a_duplicate(self, store: Store) -> None:
         message = inbound()
-        quota = Quota(queued=1, pending=1, messages_per_day=1)
-        await store.accept(message, key(), quota)
-        assert (await store.accept(message, key(), quota)).receipt is Receipt.DUPLICATE
-
-    async def test_messages_per_day_are_counted_by_sender_account_and_utc_day(
-        self, store: Store, clock: HeldClock
-    ) -> None:
-        quota = Quota(messages_per_day=1)
-        await store.accept(inbound(), key(), quota)
-        assert await store.accept(inbound(), key(), quota) == Accepted(
-            receipt=Receipt.REFUSED, bound=Bound.MESSAGES_PER_DAY
-        )
-        assert (await store.accept(inbound(user="bob"), key("bob"), quota)).receipt is Receipt.ACCEPTED
-        elsewhere = inbound(account="other")
-        assert (await store.accept(elsewhere, key(account="other"), quota)).receipt is Receipt.ACCEPTED
-        await clock.advance(15 * 3600)  # 09:00 becomes midnight
-        assert (await store.accept(inbound(), key(), quota)).receipt is Receipt.ACCEPTED
-
-    async def test_tokens_per_day_are_counted_when_turns_end(self, store: Store, clock: HeldClock) -> None:
-        quota = Quota(tokens_per_day=10)
-        await store.accept(inbound(), key(), quota)
-        await store.finish(await begin(store), answered(tokens=10))
-        assert await store.accept(inbound(), key(), quota) == Accepted(
-            receipt=Receipt.REFUSED, bound=Bound.TOKENS_PER_DAY
-        )
-        await clock.advance(15 * 3600)
-        assert (await store.accept(inbound(), key(), quota)).receipt is Receipt.ACCEPTED
-
-    async def test_commands_are_free_of_the_day_s_bounds(self, store: Store) -> None:
-        quota = Quota(messages_per_day=1, tokens_per_day=1)
-        await store.accept(inbound("/help"), key(), quota, command=True)
-        assert (await store.accept(inbound(), key(), quota)).receipt is Receipt.ACCEPTED
-        assert (await store.accept(inbound(), key(), quota)).receipt is Receipt.REFUSED
-        assert (await store.accept(inbound("/usage"), key(), quota, command=True)).receipt is Receipt.ACCEPTED
+        quota, budgets = Quota(queued=1, pending=1), person(messages_per_day=1)
+        await store.accept(message, key(), quota, budgets=budgets)
+        assert (await store.accept(message, key(), quota, budgets=budgets)).receipt is Receipt.DUPLICATE

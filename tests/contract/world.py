@@ -16,6 +16,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from core.adapter import Adapter, AnyAdapterSpec, Receipt, ReplyChannel
+from core.budgets import UNBOUNDED, Budgets
 from core.clock import Clock, SystemClock
 from core.errors import StorageUnavailable
 from core.journal import Accepted, Quota
@@ -98,6 +99,7 @@ class HeldStore(SqliteStore):
         conversation: ConversationKey,
         quota: Quota,
         *,
+        budgets: Budgets = UNBOUNDED,
         command: bool = False,
         lasting: bool = True,
     ) -> Accepted:
@@ -106,7 +108,7 @@ class HeldStore(SqliteStore):
             raise StorageUnavailable("storage: the test says that the disk is full")
         if self.gate is not None:
             await self.gate.wait()
-        accepted = await super().accept(message, conversation, quota, command=command, lasting=lasting)
+        accepted = await super().accept(message, conversation, quota, budgets=budgets, command=command, lasting=lasting)
         if accepted.receipt is Receipt.ACCEPTED:
             self.accepted.append(message)
         return accepted

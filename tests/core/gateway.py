@@ -20,12 +20,14 @@ from core.commands.admin import AdminCommands
 from core.commands.conversation import ConversationCommands
 from core.commands.linking import LinkingCommands
 from core.commands.person import PersonCommands
+from core.compaction import Compactor
 from core.delivery import Delivery
 from core.dispatcher import Busy, Dispatcher, DispatchSettings
 from core.errors import DeliveryError
+from core.headroom import Headroom
 from core.inbox import Inbox, InboxSettings
 from core.journal import Quota
-from core.limits import Rates
+from core.limits import Limits, LimitSettings, MessageRates
 from core.links import Links
 from core.loop_guard import LoopGuard
 from core.messages import (
@@ -42,6 +44,7 @@ from core.messages import (
     ThreadId,
     UserId,
 )
+from core.paid import PaidCalls
 from core.pairing import Pairing
 from core.people import People, sender_of
 from core.responder import Responder
@@ -114,6 +117,7 @@ class Gateway:
         busy: Busy = "queue",
         quota: Quota = Quota(),  # noqa: B008 - frozen
         per_minute: int | None = None,
+        limits: LimitSettings | None = None,
         stale_after: timedelta = timedelta(minutes=15),
         accounts: dict[str, AccountConfig] | None = None,
         hold_before: str = "",
@@ -135,7 +139,13 @@ class Gateway:
         self.pairing = Pairing(journal, self.people, clock)
         self.guard = LoopGuard(clock)
         self.links = Links(journal, clock)
+        self.limits = Limits(
+            limits or LimitSettings(per_minute=per_minute), own=self.people.budget, is_admin=self._is_admin
+        )
+        self.headroom = Headroom()
         self.sessions = SessionManager(journal, session)
+        self.paid = PaidCalls(journal, self.limits, self.headroom, clock)
+        self.compactor = Compactor(journal, self.sessions, self.chat, self.paid, self.limits, clock)
         self.delivery = Delivery(journal, clock, ambiguous=lambda account: self.accounts[account].ambiguous)
         self.responder = Responder(
             journal,
@@ -145,7 +155,9 @@ class Gateway:
             clock,
             account=lambda account: self.accounts[account],
             models=lambda: MODELS,
+            limits=self.limits,
             stale_after=lambda: stale_after,
+            outgrown=self.compactor.want,
         )
         commands = Commands(
             ConversationCommands(
@@ -170,15 +182,18 @@ class Gateway:
             self.delivery,
             clock,
             DispatchSettings(busy=busy, idle_after=session.idle_after),
+            budgets=self.limits,
+            headroom=self.headroom,
             reply=self.reply,
         )
-        self.rates = Rates(per_minute, clock)
+        self.rates = MessageRates(self.limits, clock)
         self.inbox = Inbox(
             journal,
             self.dispatcher,
             self.rates,
             clock,
             replace(InboxSettings(scope=scope, quota=quota), **(inbox or {})),
+            limits=self.limits,
             people=self.people,
             pairing=self.pairing,
             guard=self.guard,
@@ -209,6 +224,8 @@ class Gateway:
         await self.pairing.load()
         recovery = await self.store.recover()
         await self.links.load()
+        self._stack.push_async_callback(self.paid.close)
+        await self._stack.enter_async_context(self.compactor)
         await self._stack.enter_async_context(self.dispatcher)
         await self._stack.enter_async_context(self.inbox)
         self.dispatcher.resume(recovery)
@@ -262,7 +279,7 @@ class Gateway:
 
     async def idle(self) -> None:
         """Nobody works any more."""
-        await until(lambda: not self.dispatcher.workers and not self.dispatcher._errands)
+        await until(lambda: not self.dispatcher.workers and not self.dispatcher._errands and not self.compactor.running)
         await asyncio.gather(*self.inbox._notices)
 
     async def pass_time(self, seconds: float) -> None:

@@ -13,9 +13,11 @@ import pytest
 
 from core.account import Access, AccountConfig
 from core.adapter import FailureCode, Receipt
+from core.budgets import Allowance
 from core.errors import StorageUnavailable
 from core.journal import Quota
-from core.messages import Attachment, EventId, MessageId, Sender, UserId
+from core.limits import LimitSettings
+from core.messages import AccountId, Attachment, EventId, MessageId, Person, Sender, UserId
 from tests.clock import HeldClock
 from tests.core.gateway import WORK, Gateway, until
 from tests.simulators.pager import Forms, Pager
@@ -174,7 +176,7 @@ async def test_a_refusal_that_cannot_be_told_harms_nobody(path: Path, clock: Hel
 
 
 async def test_the_day_s_messages_end_with_the_time_when_they_start_afresh(path: Path, clock: HeldClock) -> None:
-    async with Gateway(path, clock, quota=Quota(messages_per_day=2)) as gateway:
+    async with Gateway(path, clock, limits=LimitSettings(person=Allowance(messages_per_day=2))) as gateway:
         await gateway.ask("one")
         await gateway.ask("two")
         assert await gateway.hear("三，你好") is Receipt.REFUSED
@@ -187,7 +189,7 @@ async def test_the_day_s_messages_end_with_the_time_when_they_start_afresh(path:
 
 
 async def test_the_day_s_tokens_end_too(path: Path, clock: HeldClock) -> None:
-    async with Gateway(path, clock, Pager(Forms), quota=Quota(tokens_per_day=15)) as gateway:
+    async with Gateway(path, clock, Pager(Forms), limits=LimitSettings(person=Allowance(tokens_per_day=15))) as gateway:
         await gateway.ask("one")  # the scripted model counts 15
         assert await gateway.hear("two") is Receipt.REFUSED
         await gateway.idle()
@@ -209,7 +211,7 @@ async def test_a_full_queue_is_the_sender_s_and_a_full_store_is_everybody_s(path
         gateway.model.will(hold, "done")
         assert await gateway.hear("d", user="bob", place="desk") is Receipt.ACCEPTED
         assert await gateway.hear("e", user="joe", place="shop") is Receipt.OVERLOADED
-        assert gateway.rates.take("work/joe") is None
+        assert gateway.rates.take(Person(AccountId("work"), UserId("joe"))) is None
         hold.set()
         await gateway.idle()
         assert gateway.pager.texts("shop") == []

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import aiohttp
@@ -19,11 +21,14 @@ from core.chat import ChatMessage, Usage
 from core.clock import Clock, SystemClock
 from core.delivery import failure_json
 from core.errors import ChatError
+from core.headroom import Headroom
 from core.host import Host
 from core.journal import InboxId, InboxState, Journal, Reached, TurnState
 from core.keys import KeyRing
-from core.limits import Rates
+from core.limits import Limits, LimitSettings, MessageRates
 from core.messages import AccountId, ConversationKey, EventId, InboundMessage, Scope
+from core.paid import PaidCalls
+from core.storage.sqlite import SqliteStore
 
 API = AccountId("api")
 MAX_BODY = 1_000_000
@@ -199,6 +204,7 @@ class ApiGateway:
         self.chat = chat
         self.host = host
         self.http: aiohttp.ClientSession
+        self.store: SqliteStore
 
     async def post(
         self, path: str, body: Any, *, key: str | None = None, headers: Mapping[str, str] | None = None
@@ -221,10 +227,23 @@ async def api_gateway(
     config: Config | None = None,
     keys: KeyRing | None = None,
     per_minute: int | None = None,
+    limits: LimitSettings | None = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[ApiGateway]:
-    """Serve it on loopback."""
+    """Serve it on loopback. What is spent is written to a real store."""
     clock = clock or SystemClock()
+    with tempfile.TemporaryDirectory() as folder:
+        async with SqliteStore(Path(folder) / "journal.db", clock=clock) as store:
+            held = Limits(limits or LimitSettings(per_minute=per_minute))
+            async with _serving(config, keys, held, PaidCalls(store, held, Headroom(), clock), clock) as gateway:
+                gateway.store = store
+                yield gateway
+
+
+@asynccontextmanager
+async def _serving(
+    config: Config | None, keys: KeyRing | None, limits: Limits, paid: PaidCalls, clock: Clock
+) -> AsyncIterator[ApiGateway]:
     desk, chat = Desk(), ScriptedChat()
     desk.adapter = adapter = ApiAdapter(API, config or Config())
     host = Host(
@@ -233,7 +252,9 @@ async def api_gateway(
         chat=chat,
         clock=clock,
         keys=keys or KeyRing((), required=False),
-        rates=Rates(per_minute, clock),
+        rates=MessageRates(limits, clock),
+        limits=limits,
+        paid=paid,
         models=lambda: ("model-a", "vendor/model-b"),
         notice=str,
         wake=desk.wake,

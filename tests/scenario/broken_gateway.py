@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from core.adapter import Receipt
+from core.budgets import UNBOUNDED, Budgets
 from core.clock import Clock, SystemClock
 from core.journal import Accepted, Quota
 from core.messages import ConversationKey, EventId, InboundMessage, MessageId, Scope
@@ -44,22 +45,23 @@ class EarlyStore(SqliteStore):
         conversation: ConversationKey,
         quota: Quota,
         *,
+        budgets: Budgets = UNBOUNDED,
         command: bool = False,
         lasting: bool = True,
     ) -> Accepted:
         del lasting
         if await self.reached(message.account, message.event) is not None:
             return Accepted(receipt=Receipt.DUPLICATE)
-        task = asyncio.create_task(self._accept(message, conversation, quota, command))
+        task = asyncio.create_task(self._accept(message, conversation, quota, budgets, command))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         return Accepted(receipt=Receipt.ACCEPTED)
 
     async def _accept(
-        self, message: InboundMessage, conversation: ConversationKey, quota: Quota, command: bool
+        self, message: InboundMessage, conversation: ConversationKey, quota: Quota, budgets: Budgets, command: bool
     ) -> None:
         await asyncio.sleep(LATE)
-        await super().accept(message, conversation, quota, command=command)
+        await super().accept(message, conversation, quota, budgets=budgets, command=command)
         self.stored(conversation)
 
 
@@ -72,12 +74,13 @@ class ForgetfulStore(SqliteStore):
         conversation: ConversationKey,
         quota: Quota,
         *,
+        budgets: Budgets = UNBOUNDED,
         command: bool = False,
         lasting: bool = True,
     ) -> Accepted:
         id = secrets.token_hex(16)
         fresh = replace(message, id=MessageId(id), event=EventId(id))
-        return await super().accept(fresh, conversation, quota, command=command, lasting=lasting)
+        return await super().accept(fresh, conversation, quota, budgets=budgets, command=command, lasting=lasting)
 
 
 def early() -> None:

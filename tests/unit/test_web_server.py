@@ -22,11 +22,13 @@ from core.account import AccountConfig
 from core.adapter import Failure, FailureCode, IdempotencyKey, Receipt
 from core.clock import SystemClock
 from core.errors import StorageUnavailable
+from core.headroom import Headroom
 from core.host import Host
 from core.journal import Outcome, Quota, TurnState
 from core.keys import KeyRing, new_key
-from core.limits import Rates
+from core.limits import Limits, LimitSettings, MessageRates
 from core.messages import AccountId, ConversationKey, InboundMessage, Scope
+from core.paid import PaidCalls
 from core.storage.sqlite import SqliteStore
 
 ACCOUNT = AccountId("web")
@@ -128,6 +130,7 @@ async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
         await store.__aenter__()
         keys = KeyRing((), required=required)
         adapter = WebAdapter(ACCOUNT, Config())
+        limits = Limits(LimitSettings())
         stopped: list[ConversationKey] = []
 
         def stop(key: ConversationKey) -> bool:
@@ -141,7 +144,9 @@ async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
                 chat=None,  # type: ignore[arg-type]  # the page never asks a model
                 clock=clock,
                 keys=keys,
-                rates=Rates(None, clock),
+                rates=MessageRates(limits, clock),
+                limits=limits,
+                paid=PaidCalls(store, limits, Headroom(), clock),
                 models=lambda: ("small", "large"),
                 notice=lambda: "Be kind.",
                 wake=lambda _: None,

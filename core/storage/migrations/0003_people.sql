@@ -2,6 +2,11 @@
 
 ALTER TABLE conversation ADD COLUMN persona TEXT;
 
+-- Who pays for a turn: a person, and the account that it came through. NULL: a command, or older than this.
+ALTER TABLE turn ADD COLUMN payer_account TEXT;
+ALTER TABLE turn ADD COLUMN payer_user TEXT;
+ALTER TABLE turn ADD COLUMN account TEXT;
+
 -- What was decided about a person on one account: by pairing, by an admin, or on the command line.
 CREATE TABLE person (
     account TEXT NOT NULL,
@@ -55,10 +60,10 @@ CREATE TABLE link_offer (
 CREATE TABLE summary (
     conversation INTEGER PRIMARY KEY REFERENCES conversation (id),
     generation INTEGER NOT NULL,
-    upto INTEGER NOT NULL,                  -- the newest turn that is in it
+    first INTEGER NOT NULL,                 -- the oldest turn that is in it
+    upto INTEGER NOT NULL,                  -- the newest one
     turns INTEGER NOT NULL,                 -- how many are in it
-    text TEXT NOT NULL,
-    made_at INTEGER NOT NULL
+    text TEXT NOT NULL
 );
 
 -- Usage by person and day. The person '' stands for everybody on the account, the account '' for everybody.
@@ -76,3 +81,4 @@ INSERT INTO usage SELECT account, user, day, requests, tokens, cost FROM usage_b
 INSERT INTO usage SELECT account, '', day, sum(requests), sum(tokens), sum(cost) FROM usage_by_day GROUP BY account, day;
 INSERT INTO usage SELECT '', '', day, sum(requests), sum(tokens), sum(cost) FROM usage_by_day GROUP BY day;
 DROP TABLE usage_by_day;
+CREATE INDEX usage_day ON usage (day);
