@@ -49,9 +49,7 @@ def judge(message: InboundMessage, access: Access, standing: Standing) -> Verdic
 
 
 def _addressed(message: InboundMessage, access: Access) -> bool:
-    if message.is_direct or message.mentions_bot or access.channels == "always":
-        return True
-    return access.channels != "off" and message.channel in access.always
+    return message.is_direct or message.mentions_bot or access.listens_in(message.channel)
 
 
 def _direct(message: InboundMessage, access: Access, standing: Standing) -> Verdict:

@@ -51,6 +51,15 @@ class Access(BaseModel):
         "notice", description="Those who may not talk: told so, at most once an hour, or not answered at all."
     )
 
+    def listens_in(self, channel: str) -> bool:
+        """Whether messages in a channel are for the bot although they do not mention it."""
+        return self.channels == "always" or (self.channels != "off" and channel in self.always)
+
+    @property
+    def listens_somewhere(self) -> bool:
+        """Whether there may be such a channel."""
+        return self.channels == "always" or (self.channels != "off" and bool(self.always))
+
     @model_validator(mode="after")
     def _codes_are_told(self) -> Self:
         if self.direct == "pairing" and self.refusals == "silent":
@@ -59,6 +68,15 @@ class Access(BaseModel):
                 "write refusals: notice, or direct: allowlist"
             )
         return self
+
+
+class PersonalAccess(Access):
+    """Of an account that anybody who knows it can write to, such as a person's own."""
+
+    direct: Literal["open", "allowlist", "pairing", "off"] = Field(
+        "pairing",
+        description="Direct messages: from those who were let in by a code, from those in `allow`, from anyone, or not at all.",
+    )
 
 
 class Budget(BaseModel):

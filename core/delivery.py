@@ -14,7 +14,18 @@ from typing import TypeVar
 import structlog
 
 from core.account import Ambiguous
-from core.adapter import CanEdit, CanFail, CanFind, Failure, FailureCode, IdempotencyKey, Kept, Keyed, ReplyChannel
+from core.adapter import (
+    CanEdit,
+    CanFail,
+    CanFind,
+    CanWhisper,
+    Failure,
+    FailureCode,
+    IdempotencyKey,
+    Kept,
+    Keyed,
+    ReplyChannel,
+)
 from core.clock import Clock
 from core.errors import (
     DeliveryError,
@@ -236,8 +247,9 @@ async def _bring(reply: ReplyChannel, part: OutboxPart) -> None:
         log.exception("bringing the news of a reply failed", key=part.key)
 
 
-async def tell(reply: ReplyChannel, failure: Failure, *, key: IdempotencyKey) -> bool:
-    """Show a failure once, as well as it goes: of a message that is not in the journal, or no longer.
+async def tell(reply: ReplyChannel, failure: Failure, *, key: IdempotencyKey, aloud: bool = False) -> bool:
+    """Show a failure once, as well as it goes: of a message that is not in the journal, or no longer. Others do not see it
+    where there is a way, unless it is to be said `aloud`.
 
     False: it did not arrive, as far as one knows.
     """
@@ -245,6 +257,8 @@ async def tell(reply: ReplyChannel, failure: Failure, *, key: IdempotencyKey) ->
         async with asyncio.timeout(SEND_TIMEOUT):
             if isinstance(reply, CanFail):
                 await reply.fail(failure, key=key)
+            elif isinstance(reply, CanWhisper) and not aloud:
+                await reply.whisper(failure.text, key=key)
             else:
                 await reply.send(failure.text, key=key)
     except (DeliveryError, TimeoutError) as error:

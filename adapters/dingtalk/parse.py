@@ -18,6 +18,7 @@ from core.clock import SystemClock
 from core.messages import (
     AccountId,
     Attachment,
+    Belongs,
     ChannelId,
     EventId,
     InboundMessage,
@@ -76,7 +77,9 @@ def parse_message(payload: Any, *, account: AccountId) -> InboundMessage | None:
         id=MessageId(id),
         event=EventId(id),
         account=account,
-        sender=Sender(id=_user_id(staff, sender), display_name=text_in(payload, "senderNick")),
+        sender=Sender(
+            id=_user_id(staff, sender), display_name=text_in(payload, "senderNick"), belongs=_belongs(payload, staff)
+        ),
         channel=ChannelId(conversation),
         is_direct=kind == _DIRECT,
         mentions_bot=_mentioned(payload, robot),
@@ -175,6 +178,16 @@ def _mentioned(payload: Payload, robot: str) -> bool:
         return text_in(payload, "conversationType") == _GROUP
     among = bool(robot) and any(text_in(each, "dingtalkId") == robot for each in items_in(payload, "atUsers"))
     return payload.get("isInAtList") is True or among
+
+
+def _belongs(payload: Payload, staff: str) -> Belongs:
+    """External: somebody of another company than the robot's, or in a group somebody of none that is told.
+
+    The id in the company alone tells nothing where it is missing: it is left out while the app is not published, too.
+    """
+    ours, theirs = text_in(payload, "chatbotCorpId"), text_in(payload, "senderCorpId")
+    nobodys = not staff and not theirs and text_in(payload, "conversationType") == _GROUP
+    return Belongs.EXTERNAL if ours and (nobodys or (theirs and theirs != ours)) else Belongs.MEMBER
 
 
 def _user_id(staff: str, sender: str) -> UserId:

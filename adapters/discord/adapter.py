@@ -19,7 +19,7 @@ from adapters.discord.address import Address
 from adapters.discord.config import Config
 from adapters.discord.diagnosis import diagnose, lacks_message_content
 from adapters.discord.files import HOSTS, fetch
-from adapters.discord.interaction import Deferrals, InteractionReply
+from adapters.discord.interaction import ANSWER, CALLBACK, DEFER, EPHEMERAL, Deferrals, InteractionReply
 from adapters.discord.link import Kept, Link
 from adapters.discord.parse import (
     THREADS,
@@ -75,10 +75,6 @@ _REMEMBERED = 1_000
 
 _GUILDS = 5.0
 """Seconds to wait for Discord to tell which channels there are, before missed messages are looked for."""
-
-_DEFER, _ANSWER = 5, 4
-"""Kinds of answers to a slash command: later, or at once."""
-_EPHEMERAL = 1 << 6
 
 
 class DiscordAdapter(Adapter, Heard, CatchesUp, FetchesFiles, Diagnoses):
@@ -230,17 +226,21 @@ class DiscordAdapter(Adapter, Heard, CatchesUp, FetchesFiles, Diagnoses):
             if first:
                 self._deferrals.end(here.interaction)
             return
-        body: dict[str, Any] = {"type": _DEFER}
-        if receipt not in (Receipt.ACCEPTED, Receipt.REFUSED):  # nobody will answer: say so, to this person alone
+        if receipt is Receipt.REFUSED:
+            self._deferrals.end(here.interaction)  # the inbox answers it at once, or nobody shall
+            return
+        body: dict[str, Any] = {"type": DEFER, **({"data": {"flags": EPHEMERAL}} if here.private else {})}
+        if receipt is not Receipt.ACCEPTED:  # nobody will answer: say so, to this person alone
             notice = say("internal", language_of(message), id=here.interaction)
-            body = {"type": _ANSWER, "data": {"content": notice, "flags": _EPHEMERAL, "allowed_mentions": NOBODY}}
+            if receipt is not None:
+                notice = say("overloaded", language_of(message))
+            body = {"type": ANSWER, "data": {"content": notice, "flags": EPHEMERAL, "allowed_mentions": NOBODY}}
         self._begin(self._answer_command(here, body))
 
     async def _answer_command(self, here: Address, body: Mapping[str, Any]) -> None:
         """Within 3 s, or Discord tells the person that nothing came; the answer is shown all the same."""
         try:
-            path = "/interactions/{interaction}/{webhook_token}/callback"
-            await self._rest().call("POST", path, body=body, interaction=here.interaction, webhook_token=here.token)
+            await self._rest().call("POST", CALLBACK, body=body, interaction=here.interaction, webhook_token=here.token)
         except DeliveryError as error:
             log.warning("a slash command could not be deferred", account=self._account, error=str(error))
         finally:

@@ -28,6 +28,8 @@ class Address:
     """The slash command that is answered instead of a message."""
     token: str = ""
     """Answers that interaction for 15 minutes."""
+    private: bool = False
+    """Its answer is for its person alone."""
 
     def dump(self) -> ReplyAddress:
         """As JSON, without what is empty."""

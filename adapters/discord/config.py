@@ -21,7 +21,7 @@ class Config(AccountConfig):
     message_content: bool = Field(
         False,
         description="Ask for the privileged Message Content Intent: needed to follow threads that the bot opened "
-        "without being mentioned each time, and by `access.channels: always`.",
+        "without being mentioned each time, and by `access.channels: always` and `access.always`.",
     )
     commands: bool = Field(True, description="Offer /chat, /new, /stop … as slash commands.")
 
@@ -48,4 +48,4 @@ class Config(AccountConfig):
     @property
     def reads_everything(self) -> bool:
         """Whether messages are needed that do not mention the bot."""
-        return self.message_content or self.access.channels == "always"
+        return self.message_content or self.access.listens_somewhere

@@ -2,7 +2,7 @@
 
 The command is deferred when it is committed: the person sees that the bot is thinking. The first message of the reply
 takes that one's place; the others are ordinary messages that answer it. After 15 minutes, or when the command could not
-be deferred in time, all are ordinary messages. https://docs.discord.com/developers/interactions/receiving-and-responding
+be deferred in time, all are ordinary messages. What is private is shown to its person alone, or not at all. https://docs.discord.com/developers/interactions/receiving-and-responding
 """
 
 from __future__ import annotations
@@ -15,8 +15,18 @@ from typing import Any, ClassVar
 from adapters.discord.address import Address
 from adapters.discord.parse import snowflake_time
 from adapters.discord.reply import MESSAGE, NOBODY, answered_by, own_messages, part_number, post
-from adapters.discord.rest import Gone, Rest
-from core.adapter import CanAttach, CanEdit, CanFind, IdempotencyKey, Keyed, OutboundFile, ReplyChannel, TextLimits
+from adapters.discord.rest import Gone, Refused, Rest
+from core.adapter import (
+    CanAttach,
+    CanEdit,
+    CanFind,
+    CanWhisper,
+    IdempotencyKey,
+    Keyed,
+    OutboundFile,
+    ReplyChannel,
+    TextLimits,
+)
 from core.clock import Clock
 from core.errors import DeliveryError, DeliveryUncertain
 from core.markdown.dialect import Dialect
@@ -29,17 +39,26 @@ ANSWERABLE = timedelta(minutes=14, seconds=30)
 _THINKING = 1 << 7
 """The flag LOADING of a message that only says that the bot is thinking."""
 
+EPHEMERAL = 1 << 6
+"""The flag of what one person alone sees."""
+
+CALLBACK = "/interactions/{interaction}/{webhook_token}/callback"
+DEFER, ANSWER = 5, 4
+"""Kinds of answers to a slash command: later, or at once."""
+_ANSWERED_ALREADY = 40060
+
 _ORIGINAL = "/webhooks/{webhook_id}/{webhook_token}/messages/@original"
 _FOLLOW_UP = "/webhooks/{webhook_id}/{webhook_token}"
 _NO_ACCESS = (50001, 50013)
 
 
-class InteractionReply(ReplyChannel, CanEdit, CanAttach, CanFind, Keyed):
+class InteractionReply(ReplyChannel, CanEdit, CanAttach, CanFind, CanWhisper, Keyed):
     """Answers one slash command. Replacing the first message repeats nothing; the others carry our key as nonce."""
 
     limits: ClassVar[TextLimits] = DISCORD.limits
     dialect: ClassVar[Dialect | None] = DISCORD
     KEY_LIFETIME: ClassVar[timedelta] = timedelta(minutes=1)
+    AWAITED: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -64,6 +83,20 @@ class InteractionReply(ReplyChannel, CanEdit, CanAttach, CanFind, Keyed):
             except Gone:
                 pass  # it was never deferred: Discord has told the person that nothing came
         return await self._post(body, key)
+
+    async def whisper(self, text: str, *, key: IdempotencyKey) -> None:
+        """Answer at once, to the person alone."""
+        del key  # a second answer is refused
+        await self._deferred()
+        rest, here = self._rest(), self._address
+        data = {"content": DISCORD.render(text), "flags": EPHEMERAL, "allowed_mentions": NOBODY}
+        try:
+            body = {"type": ANSWER, "data": data}
+            await rest.call("POST", CALLBACK, body=body, interaction=here.interaction, webhook_token=here.token)
+        except (Gone, Refused) as refused:
+            if refused.code != _ANSWERED_ALREADY:
+                raise
+            await self._call("POST", _FOLLOW_UP, data)
 
     async def attach(self, file: OutboundFile, *, key: IdempotencyKey) -> MessageId | None:
         """Post a file below; 10 MiB unless the server has more."""
@@ -118,13 +151,19 @@ class InteractionReply(ReplyChannel, CanEdit, CanAttach, CanFind, Keyed):
 
     async def _post(self, body: Mapping[str, Any], key: IdempotencyKey, *files: OutboundFile) -> MessageId:
         here = self._address
+        if here.private:
+            return await self._follow_up({**body, "flags": EPHEMERAL}, *files)
         original = await self._original() if part_number(key) else None
         try:
             return _id(await post(self._rest(), here.channel, body, key, original or "", *files))
         except Gone as gone:
             if gone.code not in _NO_ACCESS or not self._answerable:
                 raise
-        try:  # commands can be given where the bot may not write; its answers to them can be shown there
+        return await self._follow_up(body, *files)  # commands can be given where the bot may not write
+
+    async def _follow_up(self, body: Mapping[str, Any], *files: OutboundFile) -> MessageId:
+        await self._deferred()
+        try:
             return _id(await self._call("POST", _FOLLOW_UP, {**body, "allowed_mentions": NOBODY}, *files))
         except DeliveryUncertain as error:
             raise DeliveryError(f"it may have arrived, and a follow-up cannot be sent twice: {error}") from error

@@ -14,9 +14,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from adapters.discord.address import Address
+from core.commands import PRIVATE
 from core.messages import (
     AccountId,
     Attachment,
+    Belongs,
     ChannelId,
     EventId,
     InboundMessage,
@@ -47,8 +49,22 @@ _TAG = re.compile(
     r"|a?:(?P<emoji>\w+):[0-9]+|(?P<command>/[^:<>]+):[0-9]+)>"
 )
 
-COMMANDS: Mapping[str, str] = {"model": "name", "chat": "text"}
-"""Slash commands with an option, and that option's name."""
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "chat": ("text",),
+    "model": ("name",),
+    "persona": ("name",),
+    "link": ("code",),
+    "forget": ("confirm",),
+    "approve": ("code",),
+    "allow": ("person",),
+    "block": ("person",),
+    "budget": ("person", "limits"),
+}
+"""Slash commands with options, and their names in the order in which they are typed as text."""
+
+_IS_GUEST = 1 << 4
+"""The flag of a member who is a guest, invited to one voice channel and its chat:
+https://docs.discord.com/developers/resources/guild#guild-member-object-guild-member-flags"""
 
 
 def _nothing(_: str) -> str | None:
@@ -113,6 +129,7 @@ def parse_message(payload: Any, around: Surroundings) -> InboundMessage | None:
             id=UserId(user),
             display_name=_display_name(author, part_in(payload, "member")),
             is_bot=author.get("bot") is True,
+            belongs=_belongs(part_in(payload, "member")),
         ),
         channel=ChannelId(parent or channel),
         thread=ThreadId(thread) if thread else None,
@@ -139,9 +156,10 @@ def parse_interaction(payload: Any, around: Surroundings) -> InboundMessage | No
         return None
     if not guild and payload.get("context", 1) != 1:
         return None  # in a chat of others, where the bot is not
-    argument = _option(data, COMMANDS.get(name, ""))
+    argument = " ".join(filter(None, (_option(data, option) for option in OPTIONS.get(name, ()))))
     parent = _id(place, "parent_id") if guild and place.get("type") in THREADS else ""
-    address = Address(channel=channel, guild=guild, interaction=id, token=token)
+    private = bool(guild) and name in PRIVATE
+    address = Address(channel=channel, guild=guild, interaction=id, token=token, private=private)
     return InboundMessage(
         id=MessageId(id),
         event=EventId(id),
@@ -150,6 +168,7 @@ def parse_interaction(payload: Any, around: Surroundings) -> InboundMessage | No
             id=UserId(user),
             display_name=_display_name(person, member),
             is_bot=person.get("bot") is True,
+            belongs=_belongs(member),
             locale=text_in(payload, "locale") or None,
         ),
         channel=ChannelId(parent or channel),
@@ -179,6 +198,12 @@ def _id(holder: Mapping[str, Any], name: str) -> str:
 
 def _display_name(person: Mapping[str, Any], member: Mapping[str, Any]) -> str:
     return text_in(member, "nick") or text_in(person, "global_name") or text_in(person, "username")
+
+
+def _belongs(member: Mapping[str, Any]) -> Belongs:
+    """Of a server's member; Discord knows no difference in a direct chat."""
+    flags = member.get("flags")
+    return Belongs.GUEST if isinstance(flags, int) and flags & _IS_GUEST else Belongs.MEMBER
 
 
 def _people(payload: Mapping[str, Any]) -> dict[str, str]:

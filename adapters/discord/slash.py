@@ -8,27 +8,56 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from adapters.discord.parse import COMMANDS
+from adapters.discord.parse import OPTIONS
 from adapters.discord.rest import Rest
+from core.commands import FOR_ADMINS
 from core.texts import say
 
-_OFFERED = ("new", "stop", "retry", "status", "model", "help")
+_OFFERED = (
+    "new",
+    "stop",
+    "retry",
+    "status",
+    "model",
+    "persona",
+    "usage",
+    "whoami",
+    "link",
+    "unlink",
+    "export",
+    "forget",
+    "help",
+    *sorted(FOR_ADMINS),
+)
 """Those of core.commands that are worth a place in the menu; all can be typed as text."""
 
 _COMMANDS = "/applications/{application_id}/commands"
-_TEXT = 3
-"""The type of an option that is a text."""
+_TEXT, _USER = 3, 6
+"""Types of options: a text, or a person who is picked and comes as their id."""
+
+_OPTIONS: Mapping[str, tuple[int, str, str, bool]] = {
+    "chat.text": (_TEXT, "your question", "您的问题", True),
+    "model.name": (_TEXT, "which one", "哪一个", False),
+    "persona.name": (_TEXT, "which one", "哪一个", False),
+    "link.code": (_TEXT, "the code from your other platform, or yes or no", "另一平台给出的代码，或 yes / no", False),
+    "forget.confirm": (_TEXT, "yes, to delete it for good", "输入 yes 表示永久删除", False),
+    "approve.code": (_TEXT, "the code that somebody was told", "对方收到的配对码", True),
+    "allow.person": (_USER, "who", "谁", True),
+    "block.person": (_USER, "who", "谁", True),
+    "budget.person": (_USER, "who", "谁", True),
+    "budget.limits": (
+        _TEXT,
+        "such as tokens=50000 messages=100, or default",
+        "如 tokens=50000 messages=100，或 default",
+        False,
+    ),
+}
+"""By command and option: its type, what it is for in English and Chinese, and whether it must be given."""
 
 
 def offered() -> list[dict[str, Any]]:
     """The commands as Discord takes them: for servers that installed the bot, and for direct messages with it."""
-    chat = {
-        "name": "chat",
-        "description": "Ask me something",
-        "description_localizations": {"zh-CN": "向我提问"},
-        "options": [_option("chat", "your question", "您的问题", required=True)],
-    }
-    return [_everywhere(chat), *(_everywhere(_command(name)) for name in _OFFERED)]
+    return [_command("chat", "Ask me something", "向我提问"), *(_known(name) for name in _OFFERED)]
 
 
 def changed(known: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -47,29 +76,36 @@ async def register(rest: Rest) -> int:
     return len(stale)
 
 
-def _command(name: str) -> dict[str, Any]:
+def _known(name: str) -> dict[str, Any]:
+    """In servers, only those who manage them see what is for admins, until they show it to others; whoever gives such a
+    command is checked as always."""
+    command = _command(name, say(f"help_{name}", "en").capitalize(), say(f"help_{name}", "zh"))
+    return {**command, "default_member_permissions": "0"} if name in FOR_ADMINS else command
+
+
+def _command(name: str, english: str, chinese: str) -> dict[str, Any]:
     command: dict[str, Any] = {
         "name": name,
-        "description": say(f"help_{name}", "en").capitalize(),
-        "description_localizations": {"zh-CN": say(f"help_{name}", "zh")},
+        "description": english,
+        "description_localizations": {"zh-CN": chinese},
+        "type": 1,
+        "integration_types": [0],
+        "contexts": [0, 1],
     }
-    if name in COMMANDS:
-        command["options"] = [_option(name, "which one", "哪一个", required=False)]
+    if name in OPTIONS:
+        command["options"] = [_option(name, option) for option in OPTIONS[name]]
     return command
 
 
-def _option(command: str, english: str, chinese: str, *, required: bool) -> dict[str, Any]:
+def _option(command: str, name: str) -> dict[str, Any]:
+    kind, english, chinese, required = _OPTIONS[f"{command}.{name}"]
     return {
-        "type": _TEXT,
-        "name": COMMANDS[command],
+        "type": kind,
+        "name": name,
         "description": english,
         "description_localizations": {"zh-CN": chinese},
         "required": required,
     }
-
-
-def _everywhere(command: dict[str, Any]) -> dict[str, Any]:
-    return {**command, "type": 1, "integration_types": [0], "contexts": [0, 1]}
 
 
 def _same(ours: Any, theirs: Any) -> bool:

@@ -83,7 +83,7 @@ class FeishuAdapter(Adapter, CatchesUp, FetchesFiles, Diagnoses):
         self._files = None
 
     async def run(self, inbox: Inbox) -> None:
-        everything = self._config.access.channels == "always"
+        everything = self._config.access.listens_in
         reception = Reception(self._account, self._bot, self._api, self._clock, inbox, everything=everything)
         async with reception:
             self._reception = reception

@@ -48,12 +48,17 @@ class Bot:
         self._asking = asyncio.Lock()
         self.info: Mapping[str, Any] = {}
         """What Feishu tells of it; empty while there is no bot."""
+        self.tenant = ""
+        """The organisation that it belongs to, once an event has named it."""
 
     @property
     def identity(self) -> Identity:
         """With an empty `open_id` while that is not known."""
         return Identity(
-            open_id=text_in(self.info, "open_id"), name=text_in(self.info, "app_name"), app_id=self._api.app_id
+            open_id=text_in(self.info, "open_id"),
+            name=text_in(self.info, "app_name"),
+            app_id=self._api.app_id,
+            tenant=self.tenant,
         )
 
     async def ask(self) -> None:

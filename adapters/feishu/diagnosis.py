@@ -83,7 +83,7 @@ async def _scopes(api: FeishuApi, config: Config) -> list[str]:
         if scope.get("grant_status") == 1
     }
     wanted = dict(SCOPES)
-    if config.access.channels == "always":
+    if config.access.listens_somewhere:
         wanted[_EVERYTHING] = ((f"{_EVERYTHING}:readonly",), "messages that do not mention the bot are not delivered")
     return [
         f"the app lacks the permission {scope}: {without}; {_GRANT}"

@@ -15,3 +15,5 @@ class Identity:
     name: str = ""
     app_id: str = ""
     """The bot as an author: histories name apps by it."""
+    tenant: str = ""
+    """The organisation that the app was made in, as soon as an event named it."""

@@ -1,6 +1,8 @@
 """Feishu's events as messages. Nothing here asks anybody anything.
 
 `im.message.receive_v1`: https://open.feishu.cn/document/uAjLw4CM/ukTMukTMukTM/reference/im-v1/message/events/receive
+The header's `tenant_key` is the organisation that the event is for, which is that of the app, and that of the bot's own
+mention too; the sender's is theirs.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from adapters.feishu.identity import Identity
 from adapters.feishu.text import Mention, content_of, mentions_in, readable
 from core.messages import (
     AccountId,
+    Belongs,
     ChannelId,
     EventId,
     InboundMessage,
@@ -24,7 +27,7 @@ from core.messages import (
     ThreadId,
     UserId,
 )
-from core.untrusted import part_in, text_in
+from core.untrusted import items_in, part_in, text_in
 
 RECEIVED = "im.message.receive_v1"
 FORWARDED = "merge_forward"
@@ -58,6 +61,7 @@ def parse_message(payload: Any, *, account: AccountId, identity: Identity) -> In
         return None
     mentions = mentions_in(message)
     own = _own(mentions, identity)
+    tenant = _tenant_in(message, own) or tenant_of(payload) or identity.tenant
     thread = text_in(message, "thread_id")
     address = Address(
         message_id=id,
@@ -71,7 +75,7 @@ def parse_message(payload: Any, *, account: AccountId, identity: Identity) -> In
         id=MessageId(id),
         event=EventId(id),
         account=account,
-        sender=Sender(id=UserId(user)),
+        sender=Sender(id=UserId(user), belongs=_belongs(part_in(event, "sender"), tenant)),
         channel=ChannelId(chat),
         thread=ThreadId(thread) if thread else None,
         is_direct=place == _DIRECT,
@@ -86,6 +90,23 @@ def parse_message(payload: Any, *, account: AccountId, identity: Identity) -> In
 def kind_of(payload: Any) -> str:
     """What happened: events of version 2.0 have it in their header."""
     return text_in(part_in(payload, "header"), "event_type")
+
+
+def tenant_of(payload: Any) -> str:
+    """The organisation that an event is for; empty in what was read from a history."""
+    return text_in(part_in(payload, "header"), "tenant_key")
+
+
+def _tenant_in(message: Mapping[str, Any], own: frozenset[str]) -> str:
+    """The organisation of the bot, from its own mention."""
+    named = (text_in(mention, "tenant_key") for mention in items_in(message, "mentions") if mention.get("key") in own)
+    return next(filter(None, named), "")
+
+
+def _belongs(sender: Mapping[str, Any], ours: str) -> Belongs:
+    """External only where both organisations are known."""
+    theirs = text_in(sender, "tenant_key")
+    return Belongs.EXTERNAL if theirs and ours and theirs != ours else Belongs.MEMBER
 
 
 def quoted_by(payload: Any) -> str:
@@ -107,6 +128,7 @@ def event_of(item: Mapping[str, Any], chat_type: str) -> dict[str, Any]:
             "sender": {
                 "sender_id": {"open_id": sender.get("id")},
                 "sender_type": sender.get("sender_type"),
+                "tenant_key": sender.get("tenant_key"),
             },
             "message": {**message, "content": part_in(item, "body").get("content")},
         },

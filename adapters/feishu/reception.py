@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -14,7 +14,7 @@ import structlog
 
 from adapters.feishu.api import FeishuApi
 from adapters.feishu.bot import Bot
-from adapters.feishu.parse import RECEIVED, Original, kind_of, parse_message, quoted_by
+from adapters.feishu.parse import RECEIVED, Original, kind_of, parse_message, quoted_by, tenant_of
 from adapters.feishu.quotes import Quotes
 from adapters.feishu.verdict import REFUSED, TAKEN, Verdict
 from core.adapter import Inbox, Receipt
@@ -38,9 +38,16 @@ class Reception:
     """One sign-in's. Enter it to take events, leave it to end what it began."""
 
     def __init__(
-        self, account: AccountId, bot: Bot, api: FeishuApi, clock: Clock, inbox: Inbox, *, everything: bool
+        self,
+        account: AccountId,
+        bot: Bot,
+        api: FeishuApi,
+        clock: Clock,
+        inbox: Inbox,
+        *,
+        everything: Callable[[str], bool],
     ) -> None:
-        """`everything`: messages are answered that do not mention the bot."""
+        """`everything`: whether messages in a chat are answered that do not mention the bot."""
         self._account = account
         self._bot = bot
         self._clock = clock
@@ -63,6 +70,7 @@ class Reception:
     async def take(self, payload: Mapping[str, Any]) -> Verdict:
         """Deal with an event. What is not stored is not acknowledged: Feishu sends it again after 15 s."""
         kind = kind_of(payload)
+        self._bot.tenant = tenant_of(payload) or self._bot.tenant
         try:
             if kind == RECEIVED:
                 return await self._message(payload)
@@ -81,7 +89,7 @@ class Reception:
     async def complete(self, message: InboundMessage, payload: Mapping[str, Any], *, within: float) -> InboundMessage:
         """`message` of `payload` with the one that it replies to, if that can be had `within` so many seconds."""
         quoted = quoted_by(payload)
-        asked = message.is_direct or message.mentions_bot or self._everything
+        asked = message.is_direct or message.mentions_bot or self._everything(message.channel)
         if not quoted or not asked or within <= 0 or _topic(message) in self._begun:
             return message
         original = await self._quotes.of(quoted, within=within)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -27,6 +27,7 @@ from adapters.slack.workspace import Workspace
 from core.adapter import (
     Adapter,
     AdapterSpec,
+    AsksLeave,
     CatchesUp,
     Diagnoses,
     FetchesFiles,
@@ -66,14 +67,14 @@ SCOPES = {
     "channels:read": "channels are known by their ids alone, and missed questions are looked for in fewer places",
     "groups:read": "the same in private channels",
     "im:read": "first questions that were missed in direct chats are not looked for",
-    "users:read": "people are known by their ids alone",
+    "users:read": "people are known by their ids alone, and guests of the workspace count as members",
     "files:read": "files cannot be fetched",
     "assistant:write": "the assistant pane has no titles and suggestions, and no sign of writing",
 }
 """What each scope of the app manifest (docs/platforms/slack.md) is for: what happens without it."""
 
 
-class SlackAdapter(Adapter, CatchesUp, FetchesFiles, Diagnoses):
+class SlackAdapter(Adapter, AsksLeave, CatchesUp, FetchesFiles, Diagnoses):
     """What both ways of receiving have in common."""
 
     def __init__(self, account: AccountId, config: Config, *, clock: Clock | None = None) -> None:
@@ -87,6 +88,10 @@ class SlackAdapter(Adapter, CatchesUp, FetchesFiles, Diagnoses):
         self._files: Files | None = None
         self._reception: Reception | None = None
         self._gaps = 0
+        self._may: Callable[[InboundMessage], bool] = _nobody
+
+    def ask_leave(self, may: Callable[[InboundMessage], bool]) -> None:
+        self._may = may
 
     async def __aenter__(self) -> Self:
         self._gaps = 0
@@ -139,7 +144,13 @@ class SlackAdapter(Adapter, CatchesUp, FetchesFiles, Diagnoses):
 
     async def run(self, inbox: Inbox) -> None:
         reception = Reception(
-            self._account, self._identity, self._api, self._clock, inbox, prompts=self._config.prompts
+            self._account,
+            self._identity,
+            self._api,
+            self._clock,
+            inbox,
+            prompts=self._config.prompts,
+            may=self._may,
         )
         async with reception:
             self._reception = reception
@@ -297,6 +308,11 @@ _NO_USE = {
     "too_many_websockets": "the app has more than ten connections; another program uses its app token",
 }
 """Reasons for which trying again at once is of no use, in words."""
+
+
+def _nobody(message: InboundMessage) -> bool:
+    del message
+    return False
 
 
 async def _take_nothing(kind: str, payload: Mapping[str, Any]) -> Verdict:

@@ -23,6 +23,12 @@ class Address:
     team: str
     """The workspace of who asked."""
     direct: bool = False
+    private: bool = False
+    """A slash command whose answer is for its person alone."""
+    person: str = ""
+    """Who asked, as the gateway knows them; empty: as `user`."""
+    belongs: str = ""
+    """How they belong to the workspace; empty: as a member."""
     response_url: str = ""
     """Of a slash command, which may come from where the bot is no member."""
 

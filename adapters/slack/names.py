@@ -1,4 +1,4 @@
-"""What people and channels are called, asked once."""
+"""What people and channels are called, and how people belong to the workspace: asked once in a while."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from typing import Self
 import structlog
 
 from adapters.slack.api import SlackApi, SlackError
+from adapters.slack.belongs import Known, known_user
 from core.clock import Clock
 from core.errors import DeliveryError, TargetGone
+from core.untrusted import part_in, text_in
 
 log = structlog.get_logger(__name__)
 
 _KEPT = 20_000
-_FRESH = 24 * 3600.0
-"""Seconds after which a name is asked for again."""
+_FRESH = 3600.0
+"""Seconds after which somebody is asked about again: a guest may have become a member, or the other way round."""
 _WAIT = 0.3
-"""Seconds that a message may wait for names never heard before; Slack wants its acknowledgement within 3."""
+"""Seconds that a message may wait for people never heard of before; Slack wants its acknowledgement within 3."""
 _AT_ONCE = 20
 
 
@@ -30,7 +32,7 @@ class Names:
     def __init__(self, api: SlackApi, clock: Clock) -> None:
         self._api = api
         self._clock = clock
-        self._names: OrderedDict[str, tuple[str | None, float]] = OrderedDict()
+        self._names: OrderedDict[str, tuple[Known, float]] = OrderedDict()
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._forbidden: set[str] = set()
 
@@ -47,6 +49,11 @@ class Names:
 
     def known(self, id: str) -> str | None:
         """The name, if it was ever heard."""
+        found = self._names.get(id)
+        return found[0].name if found else None
+
+    def person(self, id: str) -> Known | None:
+        """All that was heard of somebody; None while nothing was."""
         found = self._names.get(id)
         return found[0] if found else None
 
@@ -69,14 +76,13 @@ class Names:
         return None if found else self._asking[id]
 
     async def _fetch(self, id: str, method: str) -> None:
-        name: str | None = self.known(id)
+        known = self.person(id) or Known()
         try:
             if method == "users_info":
-                user = (await self._api.call(method, user=id)).get("user") or {}
-                profile = user.get("profile") or {}
-                name = profile.get("display_name") or profile.get("real_name") or user.get("name") or None
+                known = known_user(part_in(await self._api.call(method, user=id), "user"))
             else:
-                name = ((await self._api.call(method, channel=id)).get("channel") or {}).get("name") or None
+                channel = part_in(await self._api.call(method, channel=id), "channel")
+                known = Known(name=text_in(channel, "name") or None)
         except (SlackError, TargetGone) as error:
             if isinstance(error, SlackError) and error.code == "missing_scope":
                 self._forbidden.add(method)
@@ -86,7 +92,7 @@ class Names:
             return  # it may be had another time
         finally:
             del self._asking[id]
-        self._names[id] = (name, self._clock.monotonic())
+        self._names[id] = (known, self._clock.monotonic())
         self._names.move_to_end(id)
         if len(self._names) > _KEPT:
             self._names.popitem(last=False)

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from adapters.slack.address import Address, message_id
+from adapters.slack.belongs import Known, author_belongs, member_belongs
 from adapters.slack.identity import Identity
 from adapters.slack.text import Name, ids_in, readable, without_mention
-from core.commands import parse_command
+from core.commands import PRIVATE, parse_command
 from core.messages import (
     AccountId,
     Attachment,
+    Belongs,
     ChannelId,
     EventId,
     InboundMessage,
@@ -40,34 +42,48 @@ _TS = re.compile(r"\d{1,11}\.\d{1,9}")
 _MOST_FILES = 20
 
 
+Person = Callable[[str], Known | None]
+
+
+def _nobody(_: str) -> Known | None:
+    return None
+
+
 def parse_message(
-    payload: Any, *, account: AccountId, identity: Identity, name: Name, now: datetime
+    payload: Any,
+    *,
+    account: AccountId,
+    identity: Identity,
+    name: Name,
+    now: datetime,
+    person: Person = _nobody,
 ) -> InboundMessage | None:
     """The message in an event or slash command; None for whatever nobody wrote to the bot. Never raises.
 
-    `name` resolves ids that Slack did not name; `now` dates slash commands, which carry no time.
+    `name` resolves ids that Slack did not name; `now` dates slash commands, which carry no time; `person` tells what is
+    known of somebody.
     """
     if not isinstance(payload, Mapping):
         return None
     if "command" in payload:
-        return _command(payload, account, identity, now)
+        return _command(payload, account, identity, now, person)
     event = payload.get("event")
     if not isinstance(event, Mapping) or event.get("type") not in ("message", "app_mention"):
         return None
     if not _is_ours(payload, identity):
         return None
-    return _written(payload, event, account, identity, name)
+    return _written(payload, event, account, identity, name, person)
 
 
 def ids_of(payload: Any) -> list[str]:
     """The people and channels whose names `parse_message` would ask for."""
     event = part_in(payload, "event")
-    user = text_in(event, "user")
+    user = text_in(event, "user") or text_in(payload, "user_id")
     return list(dict.fromkeys([*([user] if user else []), *ids_in(text_in(event, "text"))]))
 
 
 def _written(
-    payload: Payload, event: Payload, account: AccountId, identity: Identity, name: Name
+    payload: Payload, event: Payload, account: AccountId, identity: Identity, name: Name, person: Person
 ) -> InboundMessage | None:
     user, channel, ts = text_in(event, "user"), text_in(event, "channel"), text_in(event, "ts")
     sent_at = time_of(ts)
@@ -83,12 +99,26 @@ def _written(
     root = text_in(event, "thread_ts")
     thread = root if _TS.fullmatch(root) else "" if direct else ts  # an answer in a channel opens a thread
     team = _team(payload, event)
-    address = Address(channel=channel, thread=thread, after=ts, user=user, team=team, direct=direct)
+    sender = Sender(
+        id=_user_id(user, team, event, identity),
+        display_name=name(user) or "",
+        belongs=author_belongs(payload, event, identity, person(user)),
+    )
+    address = Address(
+        channel=channel,
+        thread=thread,
+        after=ts,
+        user=user,
+        team=team,
+        direct=direct,
+        person="" if sender.id == user else sender.id,
+        belongs="" if sender.belongs is Belongs.MEMBER else sender.belongs,
+    )
     return InboundMessage(
         id=message_id(channel, ts),
         event=EventId(text_in(payload, "event_id") or f"history/{channel}/{ts}"),
         account=account,
-        sender=Sender(id=_user_id(user, team, event, identity), display_name=name(user) or ""),
+        sender=sender,
         channel=ChannelId(channel),
         thread=ThreadId(thread) if thread else None,
         is_direct=direct,
@@ -105,7 +135,9 @@ def _own_name(id: str, identity: Identity) -> str | None:
     return identity.name if id == identity.user else None
 
 
-def _command(payload: Payload, account: AccountId, identity: Identity, now: datetime) -> InboundMessage | None:
+def _command(
+    payload: Payload, account: AccountId, identity: Identity, now: datetime, person: Person
+) -> InboundMessage | None:
     user, channel = text_in(payload, "user_id"), text_in(payload, "channel_id")
     trigger, team = text_in(payload, "trigger_id"), text_in(payload, "team_id")
     if not user or not channel or not trigger or user == identity.user:
@@ -113,7 +145,10 @@ def _command(payload: Payload, account: AccountId, identity: Identity, now: date
     typed = text_in(payload, "text").strip()
     # Slack takes what begins with a slash for a command of its own, so `/new` is typed as `/chatgpt new`.
     text = f"/{typed}" if parse_command(f"/{typed}") else typed or "/help"
+    command = parse_command(text)
     direct = channel.startswith("D")
+    belongs = member_belongs(team, text_in(payload, "enterprise_id"), identity, person(user))
+    id = UserId(f"{team}/{user}" if belongs is Belongs.EXTERNAL and not identity.is_home(team) else user)
     address = Address(
         channel=channel,
         thread="",
@@ -122,12 +157,13 @@ def _command(payload: Payload, account: AccountId, identity: Identity, now: date
         team=team,
         direct=direct,
         response_url=text_in(payload, "response_url"),
+        private=not direct and command is not None and command.name in PRIVATE,
     )
     return InboundMessage(
         id=MessageId(f"{channel}/command/{trigger}"),
         event=EventId(f"command/{trigger}"),
         account=account,
-        sender=Sender(id=UserId(user), display_name=text_in(payload, "user_name")),
+        sender=Sender(id=id, display_name=text_in(payload, "user_name"), belongs=belongs),
         channel=ChannelId(channel),
         is_direct=direct,
         mentions_bot=True,

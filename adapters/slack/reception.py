@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +22,7 @@ from core.commands import parse_command
 from core.errors import DeliveryError, StorageUnavailable
 from core.messages import (
     AccountId,
+    Belongs,
     ChannelId,
     EventId,
     InboundMessage,
@@ -31,6 +32,7 @@ from core.messages import (
     UserId,
 )
 from core.texts import language_of, say
+from core.untrusted import text_in
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +54,9 @@ class Reception:
         inbox: Inbox,
         *,
         prompts: Sequence[str],
+        may: Callable[[InboundMessage], bool],
     ) -> None:
+        """`may`: whether the inbox would let somebody in."""
         self.names = Names(api, clock)
         self._account = account
         self._identity = identity
@@ -60,6 +64,7 @@ class Reception:
         self._clock = clock
         self._inbox = inbox
         self._prompts = prompts
+        self._may = may
         self._errands: set[asyncio.Task[None]] = set()
         self._untitled: OrderedDict[tuple[str, str], None] = OrderedDict()
         """Conversations in the assistant pane that have no title yet."""
@@ -92,14 +97,19 @@ class Reception:
         return TAKEN
 
     async def hand_over(self, payload: Mapping[str, Any]) -> InboundMessage | None:
-        """The message in `payload`, with the names of those in it."""
+        """The message in `payload`, with the names of those in it and how its author belongs to the workspace."""
         await self.names.learn(id for id in ids_of(payload) if id != self._identity.user)
         return self.parse(payload)
 
     def parse(self, payload: Mapping[str, Any]) -> InboundMessage | None:
-        """The message in `payload`, with the names that are known."""
+        """The message in `payload`, with what is known of people."""
         return parse_message(
-            payload, account=self._account, identity=self._identity, name=self.names.known, now=self._clock.now()
+            payload,
+            account=self._account,
+            identity=self._identity,
+            name=self.names.known,
+            now=self._clock.now(),
+            person=self.names.person,
         )
 
     async def _event(self, payload: Mapping[str, Any]) -> Verdict:
@@ -123,18 +133,17 @@ class Reception:
         return TAKEN
 
     async def _command(self, payload: Mapping[str, Any]) -> Verdict:
-        message = self.parse(payload)
+        message = await self.hand_over(payload)
         if message is None:
             return TAKEN
-        verdict = await self._admit(message)
-        if not verdict.acknowledged:  # Slack never sends a command again: its person has to know
+        receipt = await self._inbox(message)
+        if receipt in (Receipt.OVERLOADED, Receipt.CLOSED):  # Slack never sends a command again: its person has to know
             return Verdict(
                 acknowledged=True, body={"response_type": "ephemeral", "text": say("overloaded", language_of(message))}
             )
         # Slack shows a command to nobody unless told to, and an answer without its question is odd.
-        return (
-            verdict if parse_command(message.text) else Verdict(acknowledged=True, body={"response_type": "in_channel"})
-        )
+        shown = receipt in (Receipt.ACCEPTED, Receipt.DUPLICATE) and parse_command(message.text) is None
+        return Verdict(acknowledged=True, body={"response_type": "in_channel"}) if shown else TAKEN
 
     async def _admit(self, message: InboundMessage) -> Verdict:
         receipt = await self._inbox(message)
@@ -153,7 +162,9 @@ class Reception:
             id=MessageId(f"{address.channel}/{ts}/stopped"),
             event=EventId(f"stopped/{address.channel}/{ts}"),
             account=self._account,
-            sender=Sender(id=UserId(address.user)),
+            sender=Sender(
+                id=UserId(address.person or address.user), belongs=Belongs(address.belongs or Belongs.MEMBER)
+            ),
             channel=ChannelId(address.channel),
             thread=ThreadId(address.thread) if address.thread else None,
             is_direct=address.direct,
@@ -170,11 +181,12 @@ class Reception:
     # The assistant pane
 
     async def _welcome(self, thread: Any) -> None:
-        """A conversation was opened (https://docs.slack.dev/ai/developing-ai-apps)."""
-        channel, ts = (
-            (thread.get("channel_id"), thread.get("thread_ts")) if isinstance(thread, Mapping) else (None, None)
-        )
-        if not isinstance(channel, str) or not isinstance(ts, str):
+        """A conversation was opened (https://docs.slack.dev/ai/developing-ai-apps). Whoever may not talk sees nothing."""
+        channel, ts, user = (text_in(thread, key) for key in ("channel_id", "thread_ts", "user_id"))
+        if not channel or not ts or not user:
+            return
+        greeting = await self.hand_over(_greeting(channel, ts, user))
+        if greeting is None or not self._may(greeting):
             return
         self._untitled[(channel, ts)] = None
         if len(self._untitled) > _UNTITLED:
@@ -198,6 +210,11 @@ class Reception:
         task = asyncio.create_task(_done(work))
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
+
+
+def _greeting(channel: str, ts: str, user: str) -> Mapping[str, Any]:
+    """What somebody has who opened a conversation and wrote nothing yet, as if it were a message of theirs."""
+    return {"event": {"type": "message", "channel_type": "im", "channel": channel, "ts": ts, "user": user}}
 
 
 async def _done(work: Any) -> None:

@@ -7,8 +7,10 @@ from typing import ClassVar
 from urllib.parse import urlsplit
 
 import aiohttp
+import structlog
 
 from adapters.slack.address import Address, message_id
+from adapters.slack.api import SlackError
 from adapters.slack.stream import GrowingAnswer
 from adapters.slack.workspace import Workspace
 from core.adapter import (
@@ -17,6 +19,7 @@ from core.adapter import (
     CanFind,
     CanStream,
     CanType,
+    CanWhisper,
     IdempotencyKey,
     OutboundFile,
     ReplyChannel,
@@ -27,6 +30,8 @@ from core.errors import DeliveryUnavailable, DeliveryUncertain, TargetGone
 from core.markdown.dialect import Dialect
 from core.markdown.dialects.slack import SLACK_MARKDOWN
 from core.messages import MessageId
+
+log = structlog.get_logger(__name__)
 
 _RESPONSE_TIMEOUT = aiohttp.ClientTimeout(total=15.0)
 
@@ -47,21 +52,31 @@ class SlackReply(ReplyChannel):
         return message_id(self._address.channel, ts)
 
 
-class CommandReply(SlackReply):
-    """To a slash command: in the channel if the bot may write there, else to the person alone.
+class CommandReply(SlackReply, CanWhisper):
+    """To a slash command: in the channel if the bot may write there, else to the person alone; to them alone also what is
+    private.
 
     What goes to the person alone can be neither changed nor looked up
     (https://docs.slack.dev/interactivity/handling-user-interaction#message_responses: 5 times within 30 minutes).
     """
 
+    AWAITED: ClassVar[bool] = True
+
     async def send(self, text: str, *, key: IdempotencyKey) -> MessageId | None:
-        try:
-            return await super().send(text, key=key)
-        except TargetGone:
-            if not self._address.response_url:
-                raise
+        if not (self._address.private and self._address.response_url):
+            try:
+                return await super().send(text, key=key)
+            except TargetGone:
+                if not self._address.response_url:
+                    raise
         await self._respond(text)
         return None
+
+    async def whisper(self, text: str, *, key: IdempotencyKey) -> None:
+        if self._address.response_url:
+            await self._respond(text)
+        else:
+            await self.send(text, key=key)
 
     async def _respond(self, text: str) -> None:
         api, url = self._workspace.api, self._address.response_url
@@ -84,8 +99,19 @@ class CommandReply(SlackReply):
             raise DeliveryUncertain(f"response_url: no answer ({type(error).__name__})") from None
 
 
-class ChannelReply(SlackReply, CanEdit, CanAttach):
-    """Outside of threads: messages that can be changed."""
+class ChannelReply(SlackReply, CanEdit, CanAttach, CanWhisper):
+    """Outside of threads: messages that can be changed, and some that only who asked can see."""
+
+    async def whisper(self, text: str, *, key: IdempotencyKey) -> None:
+        """Slack keeps such a message nowhere: who is not there just now may never see it."""
+        if not self._address.direct:
+            try:
+                await self._workspace.whisper(self._address, text)
+            except SlackError as error:
+                log.debug("a text for one person is shown to all", reason=str(error))
+            else:
+                return
+        await self.send(text, key=key)
 
     async def edit(self, message: MessageId, text: str) -> None:
         await self._workspace.replace(self._address, message, text)

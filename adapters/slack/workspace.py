@@ -84,6 +84,19 @@ class Workspace:
         self.remember(ts, key)
         return ts
 
+    async def whisper(self, address: Address, text: str) -> None:
+        """A message that its addressee alone sees (https://docs.slack.dev/reference/methods/chat.postEphemeral). In a
+        thread it is shown only once there is one: before that, it goes beside the question."""
+        begun = bool(address.thread) and address.thread != address.after
+        await self.api.call(
+            "chat_postEphemeral",
+            slot=True,
+            channel=address.channel,
+            user=address.user,
+            thread_ts=address.thread if begun else None,
+            markdown_text=SLACK_MARKDOWN.render(text),
+        )
+
     async def update(self, channel: str, ts: str, rendered: str, key: str, *, later: str = "") -> None:
         """Replace the whole text (in Slack's dialect) of our message. `later` is the next message of the answer."""
         arguments: dict[str, Any] = {

@@ -80,7 +80,7 @@ class WechatAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan):
         self._account = account
         self._config = config
         self._clock = clock or SystemClock()
-        self._reception = Reception(account, self._clock, listens_to_all=config.access.channels == "always")
+        self._reception = Reception(account, self._clock, listens_in=config.access.listens_in)
         self._outgoing = Outgoing(self._clock, pace=config.pace)
         self._service: PuppetService | None = None
         self._heard: datetime | None = None

@@ -6,7 +6,7 @@ import re
 
 from pydantic import Field, SecretStr, field_validator
 
-from core.account import AccountConfig
+from core.account import AccountConfig, PersonalAccess
 
 _ENDPOINT = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:/@\[\]]+)):(?P<port>\d{1,5})")
 _TOKEN = re.compile(r"[\x21-\x7e]*")
@@ -16,6 +16,10 @@ _TOKEN = re.compile(r"[\x21-\x7e]*")
 class Config(AccountConfig):
     """A Wechaty puppet service, which is logged in to a WeChat account. See docs/platforms/wechat.md."""
 
+    access: PersonalAccess = Field(
+        PersonalAccess(),
+        description="Who may talk to the bot: strangers need a code that you approve, unless you say so.",
+    )
     endpoint: str = Field("127.0.0.1:8788", description="Where the puppet service is: host:port.")
     token: SecretStr = Field(SecretStr(""), description="The token that the puppet service was started with.")
     tls: bool = Field(False, description="Whether the puppet service speaks TLS.")

@@ -55,13 +55,13 @@ _FULL = 1.0
 class Reception:
     """One account's. `me`: the id of the WeChat account that is logged in; empty while nobody is."""
 
-    def __init__(self, account: AccountId, clock: Clock, *, listens_to_all: bool) -> None:
-        """`listens_to_all`: messages in rooms are answered also where the bot is not mentioned."""
+    def __init__(self, account: AccountId, clock: Clock, *, listens_in: Callable[[str], bool]) -> None:
+        """`listens_in`: whether messages in a room are answered that do not mention the bot."""
         self.people = People(clock)
         self.me = ""
         self._account = account
         self._clock = clock
-        self._listens_to_all = listens_to_all
+        self._listens_in = listens_in
         self._since = clock.now() - _OLD
         self._unfinished: dict[str, None] = {}
         """Ids in the order in which they were told of."""
@@ -152,7 +152,7 @@ class Reception:
         message = parse_message(payload, account=self._account, now=now)
         if message is None or message.sent_at < self._since:
             return None
-        if not (message.mentions_bot or self._listens_to_all):
+        if not (message.mentions_bot or self._listens_in(room)):
             return None  # nobody need be asked who wrote it
         payload["contact"] = await self.people.contact(service, user)
         payload["member"] = await self.people.member(service, room, user) if room else None

@@ -31,6 +31,7 @@ from core.adapter import (
     Diagnoses,
     FetchesFiles,
     HasFolder,
+    HasOwner,
     Heard,
     Inbox,
     LoginCode,
@@ -47,7 +48,7 @@ from core.errors import (
 )
 from core.fetching import Files
 from core.handover import hand_over
-from core.messages import AccountId, Attachment, ReplyAddress
+from core.messages import AccountId, Attachment, ReplyAddress, UserId
 from core.proxy import proxy_for
 
 log = structlog.get_logger(__name__)
@@ -72,7 +73,7 @@ _FAREWELL = 1.0
 """Seconds for telling the platform that the bot goes offline."""
 
 
-class WeixinAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan, TakesDigits, HasFolder):
+class WeixinAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan, TakesDigits, HasFolder, HasOwner):
     """One bot. What the platform takes for each person is remembered from one connection to the next."""
 
     def __init__(self, account: AccountId, config: Config, clock: Clock | None = None) -> None:
@@ -98,6 +99,11 @@ class WeixinAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan, TakesDi
         if self._keeper is None:
             raise RuntimeError("the adapter was entered before it got its folder")
         return self._keeper
+
+    def owner(self) -> UserId | None:
+        """Who scanned the code, until somebody else does; also while the sign-in has expired."""
+        credentials = self._keeper.credentials() if self._keeper is not None else None
+        return UserId(credentials.owner) if credentials is not None and credentials.owner else None
 
     async def __aenter__(self) -> Self:
         """Nothing is asked of the platform yet: what it has to say comes with the first poll, or with a scan."""

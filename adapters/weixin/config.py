@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, field_validator
 from yarl import URL
 
-from core.account import AccountConfig
+from core.account import AccountConfig, PersonalAccess
 
 API_URL = "https://ilinkai.weixin.qq.com"
 CDN_URL = "https://novac2c.cdn.weixin.qq.com/c2c"
@@ -14,6 +14,10 @@ CDN_URL = "https://novac2c.cdn.weixin.qq.com/c2c"
 class Config(AccountConfig):
     """A bot that belongs to whoever scans its code with WeChat. There are no keys. See docs/platforms/weixin.md."""
 
+    access: PersonalAccess = Field(
+        PersonalAccess(),
+        description="Who may talk to the bot: strangers need a code that you approve, unless you say so.",
+    )
     api_url: str = Field(API_URL, description="Where iLink is; the sign-in may name another host for what follows.")
     cdn_url: str = Field(CDN_URL, description="Where files are.")
     pace: float = Field(

@@ -30,6 +30,9 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 FOR_ADMINS = frozenset({"access", "approve", "allow", "block", "budget"})
 """Commands of those whom the account's `access.admins` names."""
 
+PRIVATE = FOR_ADMINS | {"usage", "whoami", "link", "unlink", "export"}
+"""Commands whose answer is for their person alone: after a slash command others do not see it, where there is a way."""
+
 _WITH_ARGUMENT = frozenset({"model", "persona", "link", "forget", "approve", "allow", "block", "budget"})
 _BY_WORD = {word: name for name, words in NAMES.items() for word in words}
 

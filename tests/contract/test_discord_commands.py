@@ -11,6 +11,8 @@ import pytest
 from adapters.discord import InteractionReply
 from adapters.discord.slash import changed, offered
 from core.adapter import IdempotencyKey, OutboundFile
+from core.commands import FOR_ADMINS
+from core.commands.names import NAMES
 from core.errors import DeliveryError, TargetGone
 from tests.contract.suite import long_answer
 from tests.contract.world import Gateway, World, missing, once, until
@@ -193,8 +195,39 @@ async def test_who_may_not_talk_is_told_so(world: World, platform: DiscordPlatfo
     world.changes = {"access": {"direct": "off"}}
     async with world.gateway() as gateway:
         interaction = await platform.person_commands("chat", "may I?", direct=True)
-        await until(lambda: interaction.original and "I may not talk" in interaction.original.data["content"])
+        await until(lambda: interaction.ephemeral)
+        assert "I may not talk" in interaction.ephemeral[0]
+        assert not platform.visible(interaction.channel.id)
+        again = await platform.person_commands("new", direct=True)
+        await until(lambda: again.ephemeral)  # it costs nobody a message
         assert not gateway.store.accepted
+
+
+async def test_what_is_private_is_shown_to_its_person_alone(world: World, platform: DiscordPlatform) -> None:
+    async with world.gateway() as gateway:
+        asked = await platform.person_commands("chat", "remember me")
+        await answered(world, gateway, asked, "answer to: remember me")
+        interaction = await platform.person_commands("whoami")
+        await until(lambda: interaction.told_alone)
+        assert "Your id is" in interaction.told_alone[0]
+        export = await platform.person_commands("export")
+        await until(lambda: len(export.told_alone) > 2)
+        assert any(each.endswith(".md") for each in export.told_alone)
+        await until(lambda: gateway.idle)
+        assert world.texts(platform.delivery(interaction)) == ["answer to: remember me"]
+        direct = await platform.person_commands("whoami", direct=True)
+        await until(lambda: direct.original and "Your id is" in direct.original.data["content"])
+        assert not direct.told_alone
+
+
+async def test_what_is_private_is_never_shown_to_all_instead(world: World, platform: DiscordPlatform) -> None:
+    platform.rest.answer_within = -1.0
+    async with world.gateway() as gateway:
+        interaction = await platform.person_commands("whoami")
+        await until(lambda: gateway.store.accepted)
+        await until(lambda: gateway.idle)
+        assert world.texts(platform.delivery(interaction)) == []
+        assert len(await gateway.store.dead_letters()) == 1
 
 
 async def test_where_the_bot_may_not_write_the_rest_follows_the_command(
@@ -249,4 +282,18 @@ def test_the_menu_is_as_discord_wants_it() -> None:
             texts += [option["description"], *option["description_localizations"].values()]
         assert all(1 <= len(text) <= 100 for text in texts)
     assert changed(offered()) == []
-    assert [command["name"] for command in changed([])] == ["chat", "new", "stop", "retry", "status", "model", "help"]
+    names = [command["name"] for command in changed([])]
+    assert names[0] == "chat"
+    assert set(names) == {"chat", *NAMES}
+    hidden = {command["name"] for command in offered() if command.get("default_member_permissions") == "0"}
+    assert hidden == FOR_ADMINS
+
+
+async def test_options_are_the_arguments_of_a_command(world: World, platform: DiscordPlatform) -> None:
+    async with world.gateway() as gateway:
+        for name, argument in (("forget", "yes"), ("model", "test-model"), ("budget", "42 tokens=5 messages=6")):
+            given = len(gateway.store.accepted)
+            await platform.person_commands(name, argument, direct=True)
+            await until(lambda: len(gateway.store.accepted) > given)  # noqa: B023 - awaited here
+            assert gateway.store.accepted[-1].text == f"/{name} {argument}"
+        await until(lambda: gateway.idle)

@@ -29,6 +29,7 @@ from tests.simulators.discord_world import (
     DM,
     GUILD,
     HELPERS,
+    IS_GUEST,
     MESSAGE_CONTENT,
     PEOPLE,
     PUBLIC_THREAD,
@@ -118,10 +119,15 @@ class DiscordPlatform(SimulatedPlatform):
         for file in files:
             self._attach(post, place, file)
         answered_in = place.id if place.type == PUBLIC_THREAD else post.id if self.threads and not direct else None
-        self._sent[post.id] = ("MESSAGE_CREATE", place, dict(post.data), bot)
+        told = dict(post.data) if direct else {**post.data, "member": self._member(author)}  # histories have no member
+        self._sent[post.id] = ("MESSAGE_CREATE", place, told, bot)
         if not age:
-            await self.gateway.dispatch_message("MESSAGE_CREATE", place, dict(post.data))
+            await self.gateway.dispatch_message("MESSAGE_CREATE", place, dict(told))
         return Delivery(event=post.id, message=post.id, room=room, thread=answered_in)
+
+    def _member(self, user: str) -> dict[str, Any]:
+        flags = IS_GUEST if user in self.world.guests else 0
+        return {"roles": [], "joined_at": "2026-01-01T00:00:00+00:00", "permissions": "0", "flags": flags}
 
     def _attach(self, post: Post, channel: Channel, file: File) -> None:
         id = self.world.ids.new()
@@ -182,10 +188,21 @@ class DiscordPlatform(SimulatedPlatform):
             name=name,
         )
         self.rest.interactions[interaction.id] = interaction
-        option = {"chat": "text", "model": "name"}.get(name, "text")
+        options = {
+            "chat": ["text"],
+            "model": ["name"],
+            "persona": ["name"],
+            "link": ["code"],
+            "forget": ["confirm"],
+            "approve": ["code"],
+            "allow": ["person"],
+            "block": ["person"],
+            "budget": ["person", "limits"],
+        }.get(name, [])
+        given = zip(options, (argument or "").split(" ", len(options) - 1) if argument else (), strict=False)
         who: dict[str, Any] = {"user": person(author, user)}
         if not direct:
-            who = {"member": {**who, "roles": [], "joined_at": "2026-01-01T00:00:00+00:00", "permissions": "0"}}
+            who = {"member": {**who, **self._member(author)}}
         data: dict[str, Any] = {
             "id": interaction.id,
             "application_id": bot.application,
@@ -203,7 +220,7 @@ class DiscordPlatform(SimulatedPlatform):
                 "id": "1",
                 "name": name,
                 "type": 1,
-                "options": [] if argument is None else [{"name": option, "type": 3, "value": argument}],
+                "options": [{"name": option, "type": 3, "value": value} for option, value in given],
             },
             **who,
             **({} if direct else {"guild_id": GUILD}),

@@ -19,6 +19,7 @@ from aiohttp import web
 from tests.simulators.discord_gateway import Gateway
 from tests.simulators.discord_world import (
     DM,
+    EPHEMERAL,
     GUILD,
     MESSAGE_CONTENT,
     PUBLIC_THREAD,
@@ -60,6 +61,14 @@ class Interaction:
     """The kind of the first answer."""
     original: Post | None = None
     ephemeral: list[str] = field(default_factory=list)
+    """What its person alone was told, but for what took the place of the command's own answer; names of files too."""
+
+    @property
+    def told_alone(self) -> list[str]:
+        """Everything that its person alone sees."""
+        post = self.original
+        hidden = post is not None and post.data["flags"] & EPHEMERAL and not post.data["flags"] & THINKING
+        return [*([post.data["content"]] if post is not None and hidden else []), *self.ephemeral]
 
 
 @dataclass
@@ -390,7 +399,8 @@ class Rest:
             interaction.ephemeral.append(data["content"])
         else:
             post = self.world.post(interaction.channel, bot.as_user(), data.get("content", ""))
-            post.data |= {"flags": THINKING if body["type"] == 5 else 0, "type": 20, "webhook_id": bot.application}
+            flags = data.get("flags", 0) & EPHEMERAL | (THINKING if body["type"] == 5 else 0)
+            post.data |= {"flags": flags, "type": 20, "webhook_id": bot.application}
             post.data["interaction_metadata"] = {
                 "id": interaction.id,
                 "type": 2,
@@ -431,6 +441,12 @@ class Rest:
     async def _follow_up(self, request: web.Request, bot: Bot) -> Any:
         interaction = self._interaction(request)
         body, files = await _read(request)
+        if body.get("flags", 0) & EPHEMERAL:
+            self._check(body.get("content"), files)
+            interaction.ephemeral.extend([body.get("content") or "", *files])
+            hidden = self.world.post(interaction.channel, bot.as_user(), body.get("content") or "")
+            hidden.data["flags"] = EPHEMERAL
+            return hidden.data
         post = await self._publish(interaction.channel, bot, body, files)
         post.cause = interaction.id
         return post.data

@@ -21,6 +21,8 @@ GUILD_MESSAGES, DIRECT_MESSAGES, GUILDS = 1 << 9, 1 << 12, 1
 PRIVILEGED = MESSAGE_CONTENT | 1 << 1 | 1 << 8
 
 THINKING, EPHEMERAL = 1 << 7, 1 << 6
+IS_GUEST = 1 << 4
+"""Of a member."""
 
 PEOPLE = {"ann": "200000000000000001", "bob": "200000000000000002", "zoe": "200000000000000003"}
 GUILD = "300000000000000001"
@@ -117,7 +119,9 @@ class Channel:
         return None if self.type == DM else GUILD
 
     def living(self) -> list[Post]:
-        return sorted((post for post in self.posts.values() if not post.removed), key=lambda post: int(post.id))
+        """What everybody there sees."""
+        shown = (post for post in self.posts.values() if not post.removed and not post.data["flags"] & EPHEMERAL)
+        return sorted(shown, key=lambda post: int(post.id))
 
     def as_data(self) -> dict[str, Any]:
         last = max(self.posts, key=int, default=None)
@@ -161,6 +165,8 @@ class World:
         self.bots: dict[str, Bot] = {}
         self.channels: dict[str, Channel] = {}
         self.people = dict(PEOPLE)
+        self.guests: set[str] = set()
+        """Ids of those who are guests of the server."""
         self.files: dict[str, tuple[bytes, str]] = {}
         self.complaints: list[str] = []
         self.channel("general")

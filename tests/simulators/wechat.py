@@ -84,6 +84,7 @@ class SimulatedWechat(SimulatedPlatform):
             "token": self.state.bot(name).token,
             "tls": bool(self.certificate),
             "pace": 0,
+            "access": {"direct": "open"},  # what strangers meet is tested for itself
         }
 
     async def listening(self, name: str = "bot") -> None:

@@ -61,7 +61,13 @@ class SimulatedWeixin(SimulatedPlatform):
         return SPEC
 
     def account(self, name: str = "bot") -> dict[str, Any]:
-        return {"api_url": self.server.address(self.state.bot(name)), "cdn_url": self.cdn.base, "pace": 0}
+        """Open to all: what strangers meet is tested for itself."""
+        return {
+            "api_url": self.server.address(self.state.bot(name)),
+            "cdn_url": self.cdn.base,
+            "pace": 0,
+            "access": {"direct": "open"},
+        }
 
     async def listening(self, name: str = "bot") -> None:
         while not [poll for poll in self.api.polls[name] if poll.open and not poll.silent]:
