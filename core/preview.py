@@ -46,6 +46,9 @@ _TYPING_OVER = 2.0
 _CALL_TIMEOUT = 30.0
 """Seconds for one call to the platform."""
 
+_LOOK_AGAIN = (1.0, 5.0, 15.0)
+"""Seconds before each further look for a first message of which nobody knows whether it is there."""
+
 _LONGEST_PAUSE = 60.0
 """Seconds between two updates, however much the platform slows us down."""
 
@@ -270,7 +273,29 @@ class EditPreview(Preview):
             async with self._calling:  # no late edit overtakes the final text
                 self._show.cancel()
             await asyncio.wait([self._show])
-        if self._message is None and self._in_doubt and isinstance(self._reply, Keyed | CanFind):
+        await self._clear_up()
+
+    async def complete(self, text: str, parts: Sequence[OutboxPart]) -> Sequence[OutboxPart]:
+        """The answer is safe by now, so that there is time to look for a first message in whose place it belongs."""
+        del text
+        if self._message is not None or not parts:
+            return parts
+        for pause in _LOOK_AGAIN:
+            if not self._unclear:
+                break
+            await self._clock.sleep(pause)
+            await self._clear_up()
+        if self._message is None:
+            return parts
+        return (replace(parts[0], edits=self._message), *parts[1:])
+
+    @property
+    def _unclear(self) -> bool:
+        """Whether a first message may be there, and can be looked for."""
+        return self._message is None and self._in_doubt and isinstance(self._reply, Keyed | CanFind)
+
+    async def _clear_up(self) -> None:
+        if self._unclear:
             await self._update(self._visible())
 
     async def _keep_editing(self) -> _Shown:
@@ -318,6 +343,7 @@ class EditPreview(Preview):
             self._message = await self._reply.find(key)
         if self._message is None:
             if self._settling and not (isinstance(self._reply, Keyed) and text.strip()):
+                self._in_doubt = False
                 return  # there is none, and none is needed any more
             doubted, self._in_doubt = self._in_doubt, True
             try:

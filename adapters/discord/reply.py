@@ -21,7 +21,7 @@ from core.adapter import (
     ReplyChannel,
     TextLimits,
 )
-from core.errors import DeliveryError, RateLimited
+from core.errors import DeliveryUncertain, RateLimited
 from core.markdown.dialect import Dialect
 from core.markdown.dialects.discord import DISCORD
 from core.messages import MessageId
@@ -95,7 +95,8 @@ class DiscordReply(ReplyChannel, CanEdit, CanType, CanAttach, CanFind, Keyed):
         """Replace the text of one of our messages."""
         channel, _, id = message.rpartition("/")
         body = {"content": DISCORD.render(text), "allowed_mentions": NOBODY}
-        await self._rest().call("PATCH", MESSAGE, body=body, channel_id=channel or self._address.channel, message_id=id)
+        where = {"channel_id": channel or self._address.channel, "message_id": id}
+        await self._rest().message("PATCH", MESSAGE, body=body, **where)
 
     async def typing(self) -> None:
         """Show that something is being written, for 10 s."""
@@ -165,10 +166,7 @@ async def post(
     whole = {**body, "nonce": key, "enforce_nonce": True, "allowed_mentions": NOBODY}
     if answered:
         whole["message_reference"] = {"message_id": answered, "fail_if_not_exists": False}
-    message = await rest.call("POST", MESSAGES, body=whole, files=files, channel_id=channel)
-    if not isinstance(message, Mapping) or "id" not in message:
-        raise DeliveryError("Discord took the message and named none")
-    return message
+    return await rest.message("POST", MESSAGES, body=whole, files=files, channel_id=channel)
 
 
 async def own_messages(rest: Rest, channel: str, *, after: str) -> AsyncIterator[Mapping[str, Any]]:
@@ -186,8 +184,9 @@ async def own_messages(rest: Rest, channel: str, *, after: str) -> AsyncIterator
 async def history(rest: Rest, channel: str, *, after: str) -> list[dict[str, Any]]:
     """Up to 100 messages that follow `after`, oldest first."""
     page = await rest.call("GET", MESSAGES, params={"after": after or "0", "limit": PAGE}, channel_id=channel)
-    found = [message for message in page if isinstance(message, dict)] if isinstance(page, list) else []
-    return sorted(found, key=lambda message: int(message.get("id", 0)))
+    if not isinstance(page, list) or not all(isinstance(message, dict) and "id" in message for message in page):
+        raise DeliveryUncertain("what answered was not Discord")  # nothing would read as "there is nothing"
+    return sorted(page, key=lambda message: int(message["id"]))
 
 
 def part_number(key: IdempotencyKey) -> int:

@@ -103,8 +103,16 @@ class Rest:
         try:
             async with asyncio.timeout(_TIMEOUT):
                 return await self._link.http.request(Route(method, path, **ids), **options)
-        except (discord.DiscordException, aiohttp.ClientError, OSError, RuntimeError) as error:
+        except (discord.DiscordException, aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
             raise _by_remedy(error) from error
+
+    async def message(self, method: str, path: str, **options: Any) -> Mapping[str, Any]:
+        """A call that Discord answers with the message that there is now. Raises DeliveryUncertain for any other answer:
+        a machine in between gave it, and nobody knows whether Discord was asked at all."""
+        answer = await self.call(method, path, **options)
+        if not isinstance(answer, Mapping) or "id" not in answer:
+            raise DeliveryUncertain("what answered was not Discord")
+        return answer
 
 
 def _form(body: Any, files: Sequence[OutboundFile]) -> list[dict[str, Any]]:
@@ -129,6 +137,8 @@ def _by_remedy(error: Exception) -> DeliveryError:
             return RateLimited("Discord asks to wait", retry_after=error.retry_after)
         case discord.HTTPException():
             return _of_answer(error)
+        case ValueError():  # a body that is no JSON, though it says so
+            return DeliveryUncertain("what answered was not Discord")
         case aiohttp.ClientConnectorError() | RuntimeError():  # RuntimeError: the session is closed
             return DeliveryUnavailable(f"Discord cannot be reached: {type(error).__name__}")
         case _:

@@ -166,6 +166,8 @@ class SlackApi:
             raise DeliveryUnavailable(f"{method}: no connection to {self.host} ({type(error).__name__})") from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise DeliveryUncertain(f"{method}: no answer from {self.host} ({type(error).__name__})") from None
+        except (AttributeError, TypeError, ValueError):  # the SDK, of JSON that is no object: a machine in between
+            raise DeliveryUncertain(f"{method}: {self.host} answered with something else than Slack's JSON") from None
         data: Any = response.data
         if not isinstance(data, dict):
             raise DeliveryUncertain(f"{method}: {self.host} answered with something else than JSON")

@@ -47,6 +47,7 @@ class SlackReply(ReplyChannel):
         self._address = address
 
     async def send(self, text: str, *, key: IdempotencyKey) -> MessageId | None:
+        await self._workspace.settle(self._address)
         ts = await self._workspace.post(self._address, text, key)
         self._workspace.answered(self._address)
         return message_id(self._address.channel, ts)

@@ -197,6 +197,7 @@ class GrowingAnswer(StreamSink, AbstractAsyncContextManager[StreamSink]):
                 except RateLimited:
                     log.debug("too many streams begin at once; this answer is edited instead")
                 except DeliveryUncertain as error:
+                    workspace.doubt(address, key)
                     await workspace.remove_lost_streams(address)
                     log.info("a stream could not be begun", error=str(error))
                 except SlackError as error:
@@ -208,10 +209,11 @@ class GrowingAnswer(StreamSink, AbstractAsyncContextManager[StreamSink]):
         try:
             return await workspace.post_rendered(address, text, key), False
         except DeliveryUncertain:
+            workspace.doubt(address, key)
             found = await workspace.find(address, IdempotencyKey(key))
             if found is None:
                 raise
-            workspace.remember(ts_of(found), key)
+            workspace.remember(ts_of(found), key)  # so that it is no longer in doubt
             return ts_of(found), False
 
     async def _append(self, message: _Message, piece: str) -> None:

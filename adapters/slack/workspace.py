@@ -17,7 +17,7 @@ from adapters.slack.identity import Identity
 from adapters.slack.parse import time_of
 from core.adapter import IdempotencyKey, OutboundFile
 from core.clock import Clock
-from core.errors import DeliveryUnavailable, DeliveryUncertain, TargetGone
+from core.errors import DeliveryUnavailable, DeliveryUncertain, RateLimited, TargetGone
 from core.markdown.dialects.slack import SLACK_MARKDOWN
 from core.messages import MessageId
 
@@ -27,6 +27,11 @@ EVENT_TYPE = "chatgpt_ms_reply"
 """Of the metadata that our messages carry (https://docs.slack.dev/messaging/message-metadata). Slack removes nothing
 from it, and shows it to nobody; it is how a message whose sending was in doubt is known again."""
 
+_LOST = "lost"
+"""The key of a stream that was ended only to be removed."""
+
+_SHORT = 10.0
+"""Seconds that an answer may wait for the removal of what was begun before it."""
 _KEPT = 5_000
 _PAGE = 100
 _MOST_PAGES = 10
@@ -59,6 +64,8 @@ class Workspace:
         self._trails: OrderedDict[str, Trail] = OrderedDict()
         self._opening: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._born = clock.now()
+        self._doubts: OrderedDict[tuple[str, str], set[str]] = OrderedDict()
+        """Places, each with the question answered there, where messages of ours may be that nobody knows; their keys."""
         self._typed: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     # Messages
@@ -125,6 +132,8 @@ class Workspace:
         if earlier and address.thread:  # that process may have died before the last message was named
             async with self.opening(address):
                 await self.remove_lost_streams(address)
+        else:
+            await self.settle(address)
         await self.update(address.channel, ts, SLACK_MARKDOWN.render(text), trail.key)
 
     async def remove(self, channel: str, ts: str) -> None:
@@ -207,20 +216,51 @@ class Workspace:
         asked = time_of(address.after)
         return asked is not None and asked < self._born
 
+    def doubt(self, address: Address, key: str) -> None:
+        """A message with this key, or a stream that has none yet, may be below the question without our knowing."""
+        place = (address.channel, address.after)
+        self._doubts.setdefault(place, set()).add(key)
+        if len(self._doubts) > _KEPT:
+            self._doubts.popitem(last=False)
+
+    async def settle(self, address: Address) -> None:
+        """Take away what is in doubt below the question, before the whole answer is shown in another way. Raises
+        RateLimited and DeliveryUnavailable where that has to wait a little; the answer does not wait for long."""
+        if (address.channel, address.after) not in self._doubts:
+            return
+        try:
+            async with self.opening(address):
+                await self.remove_lost_streams(address)
+        except RateLimited as limited:
+            if limited.retry_after <= _SHORT:
+                raise
+            log.info("a lost message is left for now", error=str(limited))
+        except DeliveryUncertain as error:
+            raise DeliveryUnavailable(f"a lost message could not be looked for: {error}") from None
+
     async def remove_lost_streams(self, address: Address) -> None:
-        """Take away the streams below the question that nobody will ever end: a process died, or the answer to the
-        start was lost. Call it while `opening`; without the scope for history nothing is done."""
+        """Take away the streams below the question that nobody will ever end, and what else is in doubt: a process
+        died, or the answer to the start was lost. Call it while `opening`; without the scope for history nothing is
+        done."""
+        place = (address.channel, address.after)
+        doubted = self._doubts.get(place, set())
         try:
             async for message in self.messages(address, since=address.after):
                 ts = str(message.get("ts"))
-                if self._is_own(message) and not message.get("metadata") and ts not in self._trails:
+                if not self._is_own(message) or ts in self._trails:
+                    continue
+                key = _payload(message).get("key")
+                if key == _LOST or key in doubted:
+                    await self.remove(address.channel, ts)
+                elif not message.get("metadata"):
                     await self._remove_stream(address.channel, ts)
         except (SlackError, TargetGone) as error:
             log.info("lost streams cannot be looked for", error=str(error))
+        self._doubts.pop(place, None)
 
     async def _remove_stream(self, channel: str, ts: str) -> None:
         try:
-            await self.api.call("chat_stopStream", channel=channel, ts=ts)
+            await self.api.call("chat_stopStream", channel=channel, ts=ts, metadata=_metadata(_LOST))
         except SlackError:
             return  # no stream: not what was looked for
         await self.remove(channel, ts)

@@ -260,6 +260,28 @@ async def test_a_first_preview_of_which_nobody_knows_whether_it_arrived_is_not_d
 
 
 @pytest.mark.parametrize("kind", [EditsKeyed, EditsAndFinds])
+async def test_a_first_preview_is_looked_for_again_while_the_platform_cannot_tell_of_it(
+    path: Path, clock: HeldClock, kind: type[Edits]
+) -> None:
+    async with Gateway(path, clock, Pager(kind)) as gateway:
+        gateway.pager.fail("send", DeliveryUncertain(REASON), after=True)
+        # the message is asked for at the end of the answer, after a second and after five more
+        gateway.pager.fail("send" if kind is EditsKeyed else "find", *[DeliveryUnavailable(REASON)] * 2)
+        gateway.model.will("one", hold := asyncio.Event(), " two")
+        await gateway.hear("1")
+        await until(lambda: gateway.pager.texts() == ["one"])
+        hold.set()
+        await until(lambda: len(gateway.pager.calls) == 2 and clock.sleeping)
+        await clock.advance(1.0)
+        await until(lambda: len(gateway.pager.calls) == 3)
+        assert gateway.pager.texts() == ["one"]
+        await until(lambda: clock.sleeping)
+        await clock.advance(5.0)
+        await gateway.idle()
+        assert gateway.pager.texts() == ["one two"]
+
+
+@pytest.mark.parametrize("kind", [EditsKeyed, EditsAndFinds])
 async def test_a_preview_of_a_process_that_died_before_it_noted_the_id_is_found_again(
     path: Path, clock: HeldClock, kind: type[Edits]
 ) -> None:

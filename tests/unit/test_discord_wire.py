@@ -408,6 +408,10 @@ def _cut(platform: DiscordPlatform, channel: Channel) -> None:
     platform.rest.faults["create"].append(Fault())
 
 
+def _foreign_page(platform: DiscordPlatform, _: Channel) -> None:
+    platform.rest.faults["create"].append(Fault(status=200))
+
+
 def _banned(platform: DiscordPlatform, channel: Channel) -> None:
     platform.rest.faults["create"].append(Fault(status=429))  # HTML without Via: Cloudflare
 
@@ -421,6 +425,7 @@ def _banned(platform: DiscordPlatform, channel: Channel) -> None:
         (_token_reset, DeliveryUnavailable),
         (_unavailable, DeliveryUncertain),
         (_cut, DeliveryUncertain),
+        (_foreign_page, DeliveryUncertain),
         (_banned, RateLimited),
     ],
 )
@@ -433,6 +438,20 @@ async def test_trouble_becomes_an_error_by_its_remedy(
         with pytest.raises(error) as told:
             await bot.reply(asked).send("hi", key=KEY)
         assert "html" not in str(told.value)
+
+
+async def test_a_foreign_page_is_taken_neither_for_an_edit_nor_for_a_history(platform: DiscordPlatform) -> None:
+    async with running(platform) as bot:
+        reply = bot.reply(await bot.hears("hello", direct=False))
+        sent = await reply.send("hi", key=KEY)
+        assert sent is not None
+        platform.rest.faults["edit"].append(Fault(status=200))
+        with pytest.raises(DeliveryUncertain):
+            await reply.edit(sent, "hi there")
+        platform.rest.faults["history"].append(Fault(status=200))
+        with pytest.raises(DeliveryUncertain):
+            await reply.find(KEY)
+        assert await reply.find(KEY) == sent
 
 
 async def test_between_two_attempts_a_reply_waits(platform: DiscordPlatform) -> None:

@@ -141,6 +141,55 @@ async def test_a_call_whose_answer_is_lost_doubles_and_loses_nothing(
     assert slack.api.faults == []
 
 
+@pytest.mark.parametrize("kind", ["html", "internal_error"])
+@pytest.mark.parametrize("looking", [1, 2])
+async def test_a_lost_beginning_that_cannot_be_looked_for_is_taken_away_before_the_answer_comes_another_way(
+    place: Desk, slack: SimulatedSlack, kind: str, looking: int
+) -> None:
+    slack.api.faults.append(Fault(("chat.startStream",), "lost"))
+    slack.api.faults.extend(Fault(("conversations.replies",), kind) for _ in range(looking))
+    with pytest.raises(DeliveryError):
+        await append(place, "One two three four five six.")
+    assert len(place.shown) == 1
+    for _ in range(looking - 1):
+        with pytest.raises(DeliveryUnavailable):
+            await place.reply().send("One two three four five six.", key=KEY)
+    await place.reply().send("One two three four five six.", key=KEY)
+    assert texts(place) == ["One two three four five six."]
+    assert slack.api.faults == []
+
+
+@pytest.mark.parametrize("kind", ["lost", "broken"])
+async def test_a_lost_beginning_goes_also_where_its_removal_breaks_off(
+    place: Desk, slack: SimulatedSlack, kind: str
+) -> None:
+    slack.api.faults.append(Fault(("chat.startStream",), "lost"))
+    slack.api.faults += [Fault(("chat.stopStream",), kind), Fault(("chat.delete",), kind)]
+    with pytest.raises(DeliveryError):
+        await append(place, "One two three four five six.")
+    with pytest.raises(DeliveryUnavailable):
+        await place.reply().send("One two three four five six.", key=KEY)
+    await place.reply().send("One two three four five six.", key=KEY)
+    assert texts(place) == ["One two three four five six."]
+
+
+async def test_a_lost_post_that_cannot_be_looked_for_is_taken_away_before_the_answer_comes_another_way(
+    place: Desk, slack: SimulatedSlack
+) -> None:
+    slack.api.known_methods.remove("chat.startStream")
+    slack.api.faults += [Fault(("chat.postMessage",), "lost"), Fault(("conversations.replies",), "html")]
+    with pytest.raises(DeliveryError):
+        await append(place, "One two three four five six.")
+    await place.reply().send("One two three four five six.", key=KEY)
+    assert texts(place) == ["One two three four five six."]
+
+
+async def append(place: Desk, text: str) -> None:
+    """One piece of an answer, and no second attempt."""
+    async with place.reply().stream(key=KEY) as sink:
+        await sink.append(text)
+
+
 async def test_a_post_whose_answer_is_lost_is_found_again(place: Desk, slack: SimulatedSlack) -> None:
     slack.api.known_methods.remove("chat.startStream")
     slack.api.faults.append(Fault(("chat.postMessage",), "lost"))
