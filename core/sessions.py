@@ -158,7 +158,7 @@ class SessionManager:
             history = history[:-1]
         summary, chosen, weight = _fill(hot, history, settings.max_turns, base, limit / ratio)
         if shorter:
-            limit = self._fits[model] = max(256, min(limit, int(weight * ratio)) // 2)
+            limit = self._fits[model] = min(limit, max(256, int(weight * ratio) // 2))
             summary, chosen, weight = _fill(hot, history, len(chosen) // 2, base, limit / ratio)
         hot.left_out = len(chosen) < len(history)
         hot.window = self._window(system, limit / ratio) if settings.summarize else None
@@ -240,7 +240,7 @@ class SessionManager:
         self._hot_characters = 0
 
     async def _history(self, turn: Turn) -> _Hot:
-        summarize = self.settings.summarize
+        summarize = self.settings.summarize and self.settings.max_turns > 0
         hot = self._hot.get(turn.conversation)
         if hot is not None and hot.generation == turn.generation and hot.summarized is summarize:
             self._hot.move_to_end(turn.conversation)

@@ -21,10 +21,19 @@ _BATCH = 500
 class Maintenance:
     """The retention sweep, in small batches that let messages through."""
 
-    def __init__(self, archive: Archive, clock: Clock, *, retention: Callable[[], timedelta | None]) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        clock: Clock,
+        *,
+        retention: Callable[[], timedelta | None],
+        swept: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`swept` is called when rows were removed, so that nobody holds their texts in memory any longer."""
         self._archive = archive
         self._clock = clock
         self._retention = retention
+        self._swept = swept
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -45,4 +54,5 @@ class Maintenance:
             removed += gone
             await self._clock.sleep(0.05)
         if removed:
+            self._swept()
             log.info("old rows were removed", rows=removed)

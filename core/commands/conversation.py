@@ -74,6 +74,12 @@ class ConversationCommands:
         busy = asked.running.busy(asked.conversation)
         activity = say("activity_busy", language, count=waiting) if busy else say("activity_idle", language)
         lines = [say("status", language, model=f"`{state.model or self._models()[0]}`", turns=state.turns)]
+        summed_up = state.summed_up if self._sessions.settings.summarize else 0
+        if summed_up:
+            lines.append(say("status_summed_up", language, count=summed_up))
+        in_view = await self._sessions.in_view(asked.turn, model=state.model or self._models()[0])
+        if in_view < state.turns - summed_up:
+            lines.append(say("status_in_view", language, count=in_view))
         if state.persona is not None:
             lines.append(say("status_persona", language, persona=f"`{state.persona}`"))
         lines.append(say("status_now", language, activity=activity))

@@ -19,7 +19,8 @@ from core.errors import (
     ContextTooLong,
 )
 from core.messages import Attachment, Quoted, Scope, Sender, UserId
-from core.sessions import Prompt, weigh
+from core.sessions import Prompt
+from core.tokens import weigh
 from tests.clock import HeldClock
 from tests.core.gateway import SESSION, Gateway, until
 from tests.simulators.pager import Edits, Forms, Pager

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.journal import OutboxState, Outcome, TurnState
+from core.journal import OutboxState, Outcome, Summary, TurnState
 from core.messages import EventId, MessageId
 from core.storage import statements
 from core.storage.sqlite import SqliteStore
@@ -46,6 +46,10 @@ async def test_everything_a_conversation_can_do_is_lookups(store: SqliteStore, c
     seen: set[str] = set()
     await store._writer.run(lambda db: db.set_trace_callback(seen.add))
     await exchange(store, "q", "a")
+    (first,) = await store.turns(key())
+    summary = Summary(text="s", first=first.id, upto=first.id, turns=1)
+    assert await store.sum_up(key(), 1, summary, instead_of=None, of=(first.id,))
+    await store.memory(key(), 1, most=5)
     inbox = await accept(store, "two")
     turn = await begin(store, idle_after=timedelta(hours=1))
     await store.preview(turn, MessageId("p"))
