@@ -171,7 +171,7 @@ class App:
                 models=self.models,
                 personas=lambda: self.config.chat.personas,
             ).handlers(),
-            PersonCommands(self.links).handlers(),
+            PersonCommands(self.links, self.people, account=self._account).handlers(),
             LinkingCommands(self.links, scope=self._scope).handlers(),
             AdminCommands(
                 self.people, self.pairing, self.guard, clock, account=self._account, owner=self._owner

@@ -165,7 +165,7 @@ _KEYS = {"messages": "messages_per_day", "tokens": "tokens_per_day", "money": "m
 
 def _split(argument: str) -> tuple[str, list[str]]:
     """The id, which may have blanks in it, and the words after it that say what to set."""
-    words = argument.split()
+    words = [word for word in argument.split(" ") if word]  # any other blank makes an id that is none
     end = len(words)
     while end > 1 and (words[end - 1].lower() in _DEFAULT or words[end - 1].partition("=")[0].lower() in _KEYS):
         end -= 1

@@ -163,7 +163,7 @@ class Gateway:
             ConversationCommands(
                 journal, journal, self.sessions, clock, models=lambda: MODELS, personas=lambda: session.personas
             ).handlers(),
-            PersonCommands(self.links).handlers(),
+            PersonCommands(self.links, self.people, account=lambda account: self.accounts[account]).handlers(),
             LinkingCommands(self.links, scope=lambda account: self.accounts[account].scope or scope).handlers(),
             AdminCommands(
                 self.people,
