@@ -24,7 +24,16 @@ from tests.simulators.feishu_delivery import CALLBACK, MESSAGE, FeishuDelivery
 from tests.simulators.feishu_history import FeishuHistory
 from tests.simulators.feishu_messages import FeishuMessages
 from tests.simulators.feishu_rest import Fault, FeishuApi
-from tests.simulators.feishu_state import TENANT, FeishuApp, FeishuChat, FeishuFile, FeishuMessage, FeishuState, ids
+from tests.simulators.feishu_state import (
+    ELSEWHERE,
+    TENANT,
+    FeishuApp,
+    FeishuChat,
+    FeishuFile,
+    FeishuMessage,
+    FeishuState,
+    ids,
+)
 from tests.simulators.loopback import serving
 
 PAYLOADS = Path(__file__).parents[1] / "payloads" / "feishu"
@@ -74,6 +83,8 @@ class SimulatedFeishu(SimulatedPlatform):
             self.api.apis += part(self.state).apis()
         self.mode: Literal["websocket", "webhook"] = mode
         self.topics = topics
+        self.foreign: set[str] = set()
+        """Who belongs to another organisation."""
         self.url = ""
         self._sent: dict[str, tuple[FeishuApp, dict[str, Any]]] = {}
         self._served = AsyncExitStack()
@@ -156,6 +167,7 @@ class SimulatedFeishu(SimulatedPlatform):
         seconds = age.total_seconds()
         message = self.state.post(room, type, content, user=user, reply_to=root, thread=root is not None, age=seconds)
         message.mentions = [("@_user_1", f"app {app.name}")] if mention else []
+        message.tenant = ELSEWHERE if user in self.foreign else TENANT
         return self.delivered(message, app, heard=not age)
 
     def delivered(self, message: FeishuMessage, app: FeishuApp, *, heard: bool = True) -> Delivery:

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 TENANT = "736588c9260f175e"
+ELSEWHERE = "2ed263bf32cf1651"
+"""Another organisation."""
 STREAMING_LASTS = 600.0
 """Seconds after which a card leaves the streaming mode by itself."""
 SCOPES = (
@@ -125,6 +127,8 @@ class FeishuMessage:
     reactions: dict[str, tuple[FeishuApp, str]] = field(default_factory=dict)
     forwarded: list[FeishuMessage] = field(default_factory=list)
     """The messages that a forwarded bundle holds."""
+    tenant: str = TENANT
+    """The organisation of who wrote it."""
 
     @property
     def sender(self) -> str:
@@ -150,7 +154,7 @@ class FeishuMessage:
                 "id": by.id if by is not None else open_id(self.user, app),
                 "id_type": "app_id" if by is not None else "open_id",
                 "sender_type": "app" if by is not None else "user",
-                "tenant_key": TENANT,
+                "tenant_key": self.tenant,
             },
             "body": {"content": "This message was recalled" if self.recalled else content},
         }
@@ -185,7 +189,7 @@ class FeishuMessage:
             **self._place(),
         }
         sender_type = "bot" if self.app is not None else "user"
-        sender = {"sender_id": ids(self.sender, app), "sender_type": sender_type, "tenant_key": TENANT}
+        sender = {"sender_id": ids(self.sender, app), "sender_type": sender_type, "tenant_key": self.tenant}
         return {"sender": sender, "message": message}
 
     def _place(self) -> dict[str, str]:

@@ -22,7 +22,7 @@ from tests.contract.platform import Delivery, Feature, File, SimulatedPlatform, 
 from tests.simulators.faults import Fault
 from tests.simulators.loopback import serving
 from tests.simulators.slack_delivery import SlackDelivery
-from tests.simulators.slack_state import TEAM, SlackApp, SlackChannel, SlackMessage, SlackState, as_read
+from tests.simulators.slack_state import ELSEWHERE, TEAM, SlackApp, SlackChannel, SlackMessage, SlackState, as_read
 from tests.simulators.slack_web import SlackWebApi
 
 PAYLOADS = Path(__file__).parents[1] / "payloads" / "slack"
@@ -134,6 +134,7 @@ class SimulatedSlack(SimulatedPlatform):
         message.thread_ts = thread or ""
         message.files = [self._file(file) for file in files]
         message.subtype = "file_share" if files else ""
+        room.shared = room.shared or (message.user in self.state.foreign and not direct)
         room.messages.append(message)
         room.messages.sort(key=lambda each: each.ts)
         id = f"Ev{next(self.state.numbers):08d}"
@@ -160,11 +161,14 @@ class SimulatedSlack(SimulatedPlatform):
         }
         if message.app is None:
             event["client_msg_id"] = f"client-{message.ts}"
+        if message.user in self.state.foreign:
+            event |= {"team": ELSEWHERE, "user_team": ELSEWHERE, "source_team": ELSEWHERE}
         if message.thread_ts:
             event["parent_user_id"] = "U0PARENT"
         return event
 
     def _outer(self, app: SlackApp, id: str, event: dict[str, Any]) -> dict[str, Any]:
+        shared = {room.id for room in self.state.channels.values() if room.shared}
         return {
             "token": "deprecated",
             "team_id": TEAM,
@@ -184,7 +188,7 @@ class SimulatedSlack(SimulatedPlatform):
                     "is_enterprise_install": False,
                 }
             ],
-            "is_ext_shared_channel": False,
+            "is_ext_shared_channel": event.get("channel") in shared,
             "event_context": "4-simulated",
         }
 

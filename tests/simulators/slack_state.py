@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 TEAM = "T0SIMULATE"
+ELSEWHERE = "T0ELSEWHERE"
+"""The workspace of another organisation."""
 _LIVE = re.compile(r"<(?:!(?:channel|here|everyone)|!subteam\^\w+|@[UW]\w+)(?:\|[^>]*)?>")
 _ESCAPED = re.compile(r"\\([\\*`\[\]~|_#+\-.>!(){}&<])")
 
@@ -108,6 +110,8 @@ class SlackChannel:
     name: str
     kind: Literal["channel", "im"]
     archived: bool = False
+    shared: bool = False
+    """With another organisation."""
     gone: bool = False
     messages: list[SlackMessage] = field(default_factory=list)
     closed_to: set[str] = field(default_factory=set)
@@ -125,6 +129,9 @@ class SlackState:
         self.channels: dict[str, SlackChannel] = {}
         self.users: dict[str, str] = {}
         """Id to name."""
+        self.guests: set[str] = set()
+        self.foreign: set[str] = set()
+        """Ids of guests, and of people of another organisation."""
         self.files: dict[str, dict[str, Any]] = {}
         self.contents: dict[str, bytes] = {}
         self.complaints: list[str] = []

@@ -14,12 +14,13 @@ from typing import Any
 from aiohttp import web
 
 from tests.simulators.faults import Fault, Lost, befalls
-from tests.simulators.slack_state import TEAM, SlackApp, SlackChannel, SlackMessage, SlackState
+from tests.simulators.slack_state import ELSEWHERE, TEAM, SlackApp, SlackChannel, SlackMessage, SlackState
 
 # How the SDK sends each method; a server that is lenient here would hide a wrong call.
 _JSON = frozenset(
     (
         "chat.postMessage",
+        "chat.postEphemeral",
         "chat.update",
         "chat.startStream",
         "chat.appendStream",
@@ -204,7 +205,10 @@ class SlackWebApi:
         if name is None:
             raise Refused("user_not_found")
         profile = {"display_name": name.title(), "real_name": f"{name.title()} Example"}
-        return {"user": {"id": arguments["user"], "team_id": TEAM, "name": name, "profile": profile, "is_bot": False}}
+        id = arguments["user"]
+        user = {"id": id, "team_id": TEAM, "name": name, "profile": profile, "is_bot": False}
+        user |= {"is_restricted": id in self.state.guests, "is_ultra_restricted": False}
+        return {"user": user | ({"team_id": ELSEWHERE, "is_stranger": True} if id in self.state.foreign else {})}
 
     async def _conversations_info(self, app: SlackApp, arguments: dict[str, Any]) -> dict[str, Any]:
         channel = self._channel(app, arguments)
@@ -295,6 +299,21 @@ class SlackWebApi:
         message.say(text)
         channel.messages.append(message)
         return {"channel": channel.id, "ts": message.ts, "message": message.as_json(metadata=True)}
+
+    async def _chat_postEphemeral(self, app: SlackApp, arguments: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        """In a thread it is shown only where there is one already."""
+        channel = self._channel(app, arguments)
+        text = self._text("chat.postEphemeral", arguments)
+        if arguments.get("user") not in self.state.users:
+            raise Refused("user_not_in_channel")
+        thread = arguments.get("thread_ts") or ""
+        if thread:
+            self._thread(channel, "chat.postEphemeral", thread)
+        message = SlackMessage(self.state.ts(), channel.id, app.user, "", app=app, thread_ts=thread, ephemeral=True)
+        message.say(text)
+        if not thread or any(each.thread_ts == thread and each.ts != thread for each in channel.messages):
+            channel.messages.append(message)
+        return {"message_ts": message.ts}
 
     async def _chat_update(self, app: SlackApp, arguments: dict[str, Any]) -> dict[str, Any]:
         message = self._own(app, arguments)

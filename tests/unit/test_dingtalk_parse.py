@@ -12,7 +12,7 @@ from adapters.dingtalk import parse_message
 from adapters.dingtalk.address import Address
 from adapters.dingtalk.parse import over_quota
 from core.errors import TargetGone
-from core.messages import AccountId, InboundMessage, Quoted, ReplyAddress
+from core.messages import AccountId, Belongs, InboundMessage, Quoted, ReplyAddress
 from tests.simulators.dingtalk import PAYLOADS
 
 ME = "$:LWCP_v1:$4SEJ4dzbTgHFUDZ8Qi8qr3x3vTgHFUDZ"
@@ -118,6 +118,23 @@ def test_whoever_comes_from_outside_has_an_id_that_nobody_in_the_company_can_hav
     assert Address.load(found.reply_to).staff == ""
     assert message("unpublished-bot").sender.id == ANN
     assert message("external-sender", senderId="16650127698").sender.id == "$:16650127698"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "expected"),
+    [
+        ("text-group", {}, Belongs.MEMBER),
+        ("text-direct", {}, Belongs.MEMBER),
+        ("unpublished-bot", {}, Belongs.MEMBER),  # nobody's id in the company is told then
+        ("unpublished-bot", {"senderCorpId": None}, Belongs.MEMBER),
+        ("external-sender", {}, Belongs.EXTERNAL),
+        ("external-sender", {"senderCorpId": None}, Belongs.EXTERNAL),  # in a group, of no company that is told
+        ("text-group", {"senderCorpId": "ding0e8d089d86d0da35"}, Belongs.EXTERNAL),
+        ("external-sender", {"chatbotCorpId": None}, Belongs.MEMBER),  # ours is not known
+    ],
+)
+def test_people_of_another_company_are_external(name: str, changes: dict[str, Any], expected: Belongs) -> None:
+    assert message(name, **changes).sender.belongs is expected
 
 
 def test_what_nobody_wrote_or_nobody_can_read_is_no_message() -> None:

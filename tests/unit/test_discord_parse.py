@@ -13,7 +13,7 @@ import pytest
 from adapters.discord.address import Address
 from adapters.discord.parse import parse_interaction, parse_message, snowflake_at, snowflake_time
 from core.errors import DeliveryError
-from core.messages import InboundMessage, ReplyAddress
+from core.messages import Belongs, InboundMessage, ReplyAddress
 from tests.simulators.discord import surroundings
 
 PAYLOADS = Path(__file__).parents[1] / "payloads" / "discord"
@@ -172,3 +172,30 @@ def test_ids_tell_their_time() -> None:
 def test_an_address_that_is_not_ours_is_refused(text: str) -> None:
     with pytest.raises(DeliveryError):
         Address.load(ReplyAddress(text))
+
+
+@pytest.mark.parametrize(("flags", "expected"), [(0, False), (16, True), (1 | 16, True), (None, False), ("16", False)])
+def test_guests_of_a_server_are_told_by_their_flag(flags: Any, expected: bool) -> None:
+    wanted = Belongs.GUEST if expected else Belongs.MEMBER
+    message = parse_message({**payload("mention"), "member": {"flags": flags}}, surroundings())
+    assert message is not None
+    assert message.sender.belongs is wanted
+    given = payload("command_chat")
+    given["member"]["flags"] = flags
+    interaction = parse_interaction(given, surroundings())
+    assert interaction is not None
+    assert interaction.sender.belongs is wanted
+
+
+def test_private_answers_are_marked_where_others_read_along() -> None:
+    for name, private in (("whoami", True), ("export", True), ("new", False)):
+        given = payload("command_chat")
+        given["data"] = {**given["data"], "name": name, "options": []}
+        found = parse_interaction(given, surroundings())
+        assert found is not None
+        assert Address.load(found.reply_to).private is private
+        direct = payload("command_direct")
+        direct["data"] = {**direct["data"], "name": name, "options": []}
+        found = parse_interaction(direct, surroundings())
+        assert found is not None
+        assert not Address.load(found.reply_to).private

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,9 +12,9 @@ import pytest
 
 from adapters.feishu.address import Address
 from adapters.feishu.identity import Identity
-from adapters.feishu.parse import event_of, original_of, quoted_by
+from adapters.feishu.parse import event_of, original_of, parse_message, quoted_by
 from adapters.feishu.text import Mention, content_of, mentions_in, readable
-from core.messages import InboundMessage
+from core.messages import AccountId, Belongs, InboundMessage
 from tests.simulators.feishu import PAYLOADS, SimulatedFeishu
 
 BOT = Identity(open_id="ou_bot", name="ChatGPT", app_id="cli_bot")
@@ -291,3 +292,37 @@ def test_forwarded_messages_are_quoted_with_their_authors() -> None:
     forwarded = payload("merge-forward")
     assert quoted_by(forwarded) == forwarded["event"]["message"]["message_id"]
     assert quoted_by(payload("direct-message")) == ""
+
+
+def sent_by(tenant: str, *, header: str | None = "736588c9260f175e", known: str = "", mention: str = "") -> Belongs:
+    """How the sender of a mention belongs, by the organisations that are named."""
+    found = payload("group-mention")
+    found["event"]["sender"]["tenant_key"] = tenant
+    found["header"]["tenant_key"] = header
+    for named in found["event"]["message"]["mentions"]:
+        named["tenant_key"] = mention
+    identity = replace(Identity(open_id="ou_e6e14f667cfe239d7b129b521dce0569"), tenant=known)
+    read_out = parse_message(found, account=AccountId("bot"), identity=identity)
+    assert read_out is not None
+    assert read_out.mentions_bot
+    return read_out.sender.belongs
+
+
+def test_people_of_another_organisation_are_external_where_both_are_known() -> None:
+    ours, theirs = "736588c9260f175e", "2ed263bf32cf1651"
+    assert sent_by(ours) is Belongs.MEMBER
+    assert sent_by(theirs) is Belongs.EXTERNAL
+    assert sent_by("") is Belongs.MEMBER
+    assert sent_by(theirs, header=None) is Belongs.MEMBER  # ours is not known
+    assert sent_by(theirs, header=None, known=ours) is Belongs.EXTERNAL
+    assert sent_by(theirs, header=None, mention=ours) is Belongs.EXTERNAL  # as in a history
+    assert sent_by(theirs, header=theirs, mention=ours) is Belongs.EXTERNAL
+
+
+def test_the_organisation_of_a_message_of_a_history_is_kept() -> None:
+    written = {**item(), "sender": {"id": "ou_1", "sender_type": "user", "tenant_key": "2ed263bf32cf1651"}}
+    found = parse_message(
+        event_of(written, "p2p"), account=AccountId("bot"), identity=replace(BOT, tenant="736588c9260f175e")
+    )
+    assert found is not None
+    assert found.sender.belongs is Belongs.EXTERNAL

@@ -12,6 +12,7 @@ import pytest
 from slack_sdk.socket_mode.aiohttp import SocketModeClient
 from slack_sdk.web.async_client import AsyncWebClient
 
+from core.messages import Belongs
 from gateway.checking import check_connections
 from gateway.config import load
 from gateway.supervisor import AccountState
@@ -278,3 +279,101 @@ async def test_without_the_scope_for_history_a_send_in_doubt_is_marked(
         first, second = world.texts(asked)
         assert missing("answer to: hello", [first]) == ""
         assert "may be repeated" in second
+
+
+# ---- who may talk ----
+
+
+def opened(slack: SimulatedSlack, user: str) -> str:
+    """Somebody opens the assistant pane; the event's id."""
+    room = slack.room(user, "", True, "bot")
+    root = slack.state.ts()
+    thread = {"user_id": slack.state.user(user), "context": {}, "channel_id": room.id, "thread_ts": root}
+    return slack.event({"type": "assistant_thread_started", "assistant_thread": thread, "event_ts": root})
+
+
+async def test_the_assistant_pane_suggests_nothing_to_those_who_may_not_talk(world: World) -> None:
+    slack = slack_of(world)
+    world.changes = {"prompts": ["Write a haiku"], "access": {"direct": "allowlist", "allow": ["U0BOB"]}}
+    slack.state.guests.add(slack.state.user("gus"))
+    async with world.gateway():
+        first = [opened(slack, user) for user in ("ann", "gus")]
+        await until(lambda: all(slack.delivery.acknowledged[id] for id in first))
+        opened(slack, "bob")
+        await until(lambda: arguments(world, "assistant.threads.setSuggestedPrompts"))
+        (call,) = arguments(world, "assistant.threads.setSuggestedPrompts")
+        assert call["channel_id"] == slack.room("bob", "", True, "bot").id
+
+
+async def test_a_refusal_in_a_channel_is_seen_by_its_person_alone(world: World) -> None:
+    slack = slack_of(world)
+    world.changes = {"access": {"allow": ["U0BOB"]}}
+    async with world.gateway() as gateway:
+        asked = await world.platform.person_writes("hello", direct=False)
+        await until(lambda: world.texts(asked))
+        (call,) = arguments(world, "chat.postEphemeral")
+        assert (call["user"], call.get("thread_ts")) == ("U0ANN", None), "there is no thread yet to show it in"
+        assert "I may not talk" in call["markdown_text"]
+        assert all(message.ephemeral for message in slack.state.channels[asked.room].messages if message.app)
+        began = await world.platform.person_writes("hello", direct=False, user="bob")
+        await until(lambda: world.told(began, "answer to: hello"))
+        await until(lambda: gateway.idle)
+        gateway.app.inbox._noticed.clear()
+        await world.platform.person_writes("and I?", direct=False, thread=began.message)
+        await until(lambda: len(arguments(world, "chat.postEphemeral")) == 2)
+        assert arguments(world, "chat.postEphemeral")[1]["thread_ts"] == began.message
+
+
+async def test_a_refusal_that_cannot_be_whispered_is_said(world: World) -> None:
+    slack = slack_of(world)
+    slack.api.faults.append(Fault(("chat.postEphemeral",), "user_not_in_channel", 0))
+    world.changes = {"access": {"channels": "off"}}
+    async with world.gateway():
+        asked = await world.platform.person_writes("hello", direct=False)
+        await until(lambda: world.texts(asked))
+        (reply,) = world.replies(asked)
+        assert reply.thread == asked.message
+        assert not slack.state.channels[asked.room].messages[-1].ephemeral
+
+
+async def test_the_slash_command_of_somebody_who_may_not_talk_is_shown_to_nobody(world: World) -> None:
+    slack = slack_of(world)
+    world.changes = {"access": {"channels": "off"}}
+    async with world.gateway() as gateway:
+        for count in (1, 2):  # each is told: it costs nobody a message
+            asked = slack.command("what is up?")
+            await until(lambda: len(world.texts(asked)) == count)  # noqa: B023 - awaited here
+            assert slack.delivery.bodies[asked.event] is None, "the question is not shown in the channel"
+        assert all(message.ephemeral for message in slack.state.channels[asked.room].messages)
+        assert gateway.store.accepted == []
+
+
+async def test_private_answers_to_slash_commands_are_seen_by_their_person_alone(world: World) -> None:
+    slack = slack_of(world)
+    async with world.gateway() as gateway:
+        asked = slack.command("whoami")
+        await until(lambda: "Your id is" in "".join(world.texts(asked)))
+        await until(lambda: gateway.idle)
+        assert [message.ephemeral for message in slack.state.channels[asked.room].messages] == [True]
+        direct = slack.command("whoami", direct=True)
+        await until(lambda: "Your id is" in "".join(world.texts(direct)))
+        assert [message.ephemeral for message in slack.state.channels[direct.room].messages] == [False]
+
+
+async def test_a_stop_is_that_of_who_asked_also_from_another_organisation(world: World) -> None:
+    slack = slack_of(world)
+    slack.state.foreign.add(slack.state.user("sam"))
+    world.changes = {"access": {"guests": "open"}}
+    words = " ".join(f"word{number}" for number in range(400))
+    world.model.configure(reply=f"={words}", token_delay=0.03, pieces_apart=True)
+    async with world.gateway() as gateway:
+        asked = await world.platform.person_writes("tell", direct=False, user="sam")
+        await until(lambda: len(world.texts(asked)[:1]) and "word3" in world.texts(asked)[0])
+        room = slack.state.channels[asked.room]
+        answer = next(message for message in room.messages if message.app is not None)
+        answer.stopped_by_user, answer.streaming = True, False
+        await until(lambda: gateway.idle)
+        question, stop = gateway.store.accepted
+        assert (stop.text, stop.sender.id) == ("/stop", "T0ELSEWHERE/U0SAM")
+        assert stop.sender.belongs is question.sender.belongs is Belongs.EXTERNAL
+        assert world.model.requests[0].hung_up

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+from adapters.slack import parse_message
+from adapters.slack.belongs import Known, known_user
+from adapters.slack.identity import Identity
 from adapters.slack.text import readable, without_mention
-from core.messages import InboundMessage
+from core.messages import AccountId, Belongs, InboundMessage
 from tests.simulators.slack import PAYLOADS, SimulatedSlack
 
 
@@ -84,6 +87,98 @@ def test_people_of_other_workspaces_carry_the_id_of_theirs() -> None:
     assert found.sender.id == "T0STRANGE/U0STRANGE"
     assert json.loads(found.reply_to)["team"] == "T0STRANGE"
     assert message("connect", user_team="T061EG9R6", team="T061EG9R6").sender.id == "U0STRANGE"
+
+
+OURS = Known(name="Ann", team="T061EG9R6")
+GUEST = Known(name="Gus", team="T061EG9R6", guest=True)
+STRANGER = Known(name="Sam", team="T0STRANGE", stranger=True)
+SISTER = Known(name="Sis", team="T0SISTER", enterprise="E0ORG")
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "changes", "expected"),
+    [
+        ("channel-mention", None, {}, Belongs.MEMBER),
+        ("channel-mention", OURS, {}, Belongs.MEMBER),
+        ("channel-mention", GUEST, {}, Belongs.GUEST),
+        ("direct-message", GUEST, {}, Belongs.GUEST),
+        ("direct-message", STRANGER, {}, Belongs.EXTERNAL),
+        ("direct-message", Known(), {}, Belongs.MEMBER),  # the token may not ask
+        ("connect", None, {}, Belongs.EXTERNAL),
+        ("connect", STRANGER, {}, Belongs.EXTERNAL),
+        ("connect", None, {"user_team": "T061EG9R6"}, Belongs.MEMBER),  # one of ours in a shared channel
+        ("connect", GUEST, {"user_team": "T061EG9R6"}, Belongs.GUEST),
+        ("connect", None, {"user_team": "", "source_team": "", "team": ""}, Belongs.EXTERNAL),  # whose, nobody says
+        ("connect", OURS, {"user_team": "", "source_team": "", "team": ""}, Belongs.MEMBER),
+        ("connect", SISTER, {"user_team": "T0SISTER"}, Belongs.MEMBER),
+        ("channel-mention", None, {"user_team": "T0SISTER"}, Belongs.MEMBER),  # no other organisation is in there
+    ],
+)
+def test_guests_and_people_of_other_organisations_are_told_apart(
+    name: str, known: Known | None, changes: dict[str, str], expected: Belongs
+) -> None:
+    found = payload(name)
+    found["event"].update(changes)
+    assert parsed(found, known).sender.belongs is expected
+
+
+def test_in_a_history_the_authors_workspace_tells() -> None:
+    event = payload("connect")["event"]
+    assert parsed({"event": event}, None).sender.belongs is Belongs.EXTERNAL
+    assert parsed({"event": {**event, "user_team": "T061EG9R6"}}, None).sender.belongs is Belongs.MEMBER
+    assert parsed({"event": {**event, "user_team": "T061EG9R6"}}, GUEST).sender.belongs is Belongs.GUEST
+
+
+@pytest.mark.parametrize(
+    ("known", "changes", "expected", "id"),
+    [
+        (None, {}, Belongs.MEMBER, "U061F7AUR"),
+        (GUEST, {}, Belongs.GUEST, "U061F7AUR"),
+        (None, {"team_id": "T0STRANGE"}, Belongs.EXTERNAL, "T0STRANGE/U061F7AUR"),
+        (None, {"team_id": "T0SISTER", "enterprise_id": "E0ORG"}, Belongs.MEMBER, "U061F7AUR"),
+    ],
+)
+def test_who_gives_a_slash_command_is_told_apart_too(
+    known: Known | None, changes: dict[str, str], expected: Belongs, id: str
+) -> None:
+    sender = parsed({**payload("slash-command"), **changes}, known).sender
+    assert (sender.belongs, sender.id) == (expected, id)
+
+
+def parsed(found: Any, known: Known | None) -> InboundMessage:
+    identity = Identity(user="U0LAN0Z89", bot="B0LAN0Z89", team="T061EG9R6", enterprise="E0ORG", name="chatgpt")
+    message = parse_message(
+        found,
+        account=AccountId("bot"),
+        identity=identity,
+        name=lambda _: None,
+        now=datetime(2026, 11, 23, tzinfo=UTC),
+        person=lambda _: known,
+    )
+    assert message is not None
+    return message
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [
+        ({"is_restricted": True}, GUEST.guest),
+        ({"is_ultra_restricted": True}, True),
+        ({"is_restricted": "yes"}, False),
+        ({}, False),
+    ],
+)
+def test_what_users_info_says_outright_counts(user: dict[str, Any], expected: bool) -> None:
+    assert known_user(user).guest is expected
+    told = known_user({**user, "name": "ann", "profile": {"display_name": "Ann"}, "team_id": "T1", "is_stranger": True})
+    assert (told.name, told.team, told.stranger) == ("Ann", "T1", True)
+
+
+def test_what_is_private_after_a_slash_command() -> None:
+    for text, private in (("whoami", True), ("usage", True), ("new", False), ("what is 6 & 7?", False)):
+        found = SimulatedSlack().parse(payload("slash-command") | {"text": text})
+        assert found is not None
+        assert json.loads(found.reply_to)["private"] is private
 
 
 def test_an_organisations_ids_are_kept_whole() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ import aiohttp
 import aiohttp.web
 import pytest
 
-from core.adapter import AwaitsScan, LoginCode, LoginStep, TakesDigits
+from adapters.wechat.config import Config as WechatConfig
+from adapters.weixin.config import Config as WeixinConfig
+from core.account import AccountConfig
+from core.adapter import AwaitsScan, HasOwner, LoginCode, LoginStep, TakesDigits
 from core.clock import SystemClock
 from core.keys import KeyRing
 from core.messages import AccountId
@@ -296,3 +300,42 @@ async def test_an_answer_that_is_due_while_the_platform_is_away_comes_as_soon_as
         await until(lambda: gateway.idle)
         platform.refuse_links(0)
         await world.answered(gateway, asked, "answer to: hello")
+
+
+# ---- who may talk ----
+
+
+async def test_strangers_need_a_code_and_who_scanned_owns_the_account(world: World, platform: SimulatedWeixin) -> None:
+    world.changes = {"access": {}}
+    async with world.gateway() as gateway:
+        adapter = gateway.adapter()
+        assert isinstance(adapter, HasOwner)
+        mine = await platform.person_writes("/approve ABCDEFGH", user="owner")
+        await until(lambda: world.texts(mine))
+        assert adapter.owner() == gateway.store.accepted[0].sender.id
+        assert "admin" not in world.texts(mine)[0].lower(), "it is not refused as nobody's command"
+        asked = await platform.person_writes("hello")
+        await until(lambda: world.texts(asked))
+        (code,) = re.findall(r"/approve ([A-Z2-9]{8})", world.texts(asked)[0])
+        await platform.person_writes(f"/approve {code}", user="owner")
+        await until(lambda: len(world.texts(mine)) > 1)
+        again = await platform.person_writes("hello again")
+        await until(lambda: "answer to: hello again" in world.texts(again))
+    async with world.gateway() as gateway:
+        assert isinstance(owned := gateway.adapter(), HasOwner)
+        assert owned.owner() is not None, "the scan is remembered"
+
+
+async def test_nobody_owns_an_account_that_was_never_scanned(world: World, platform: SimulatedWeixin) -> None:
+    platform.login.scans = False
+    async with world.gateway(listening=False) as gateway:
+        await waiting(gateway)
+        assert isinstance(adapter := gateway.adapter(), HasOwner)
+        assert adapter.owner() is None
+
+
+@pytest.mark.parametrize("config", [WeixinConfig, WechatConfig])
+def test_a_personal_account_is_closed_to_strangers_whatever_else_is_set(config: type[AccountConfig]) -> None:
+    assert config().access.direct == "pairing"
+    assert config.model_validate({"access": {"admins": ["wxid_me"]}}).access.direct == "pairing"
+    assert config.model_validate({"access": {"direct": "open"}}).access.direct == "open"
