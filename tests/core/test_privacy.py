@@ -1,5 +1,8 @@
 """Fifty people, any interleaving, every scope, two accounts: nobody reads what another told the bot.
 
+With links in play, the two identities of a linked person know together what either was told, where conversations belong
+to persons; nobody else does, and each answer is read where its question was asked.
+
 CHATGPT_MS_EXAMPLES sets how many messages are exchanged in all (default 600).
 """
 
@@ -9,8 +12,10 @@ import asyncio
 import os
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +23,8 @@ from core.account import AccountConfig
 from core.adapter import Receipt
 from core.chat import ChatMessage
 from core.journal import Quota
-from core.messages import ConversationKey, InboundMessage, Scope
+from core.links import Links
+from core.messages import AccountId, ConversationKey, InboundMessage, Person, Scope, UserId
 from tests.clock import HeldClock
 from tests.core.gateway import Gateway
 from tests.core.scripted_chat import Step
@@ -46,6 +52,36 @@ def canary(person: str, account: str, scope: Scope) -> str:
     return f"canary-{circle(person, scope)}-{account}-{scope}-end"
 
 
+def identity(person: int, account: str) -> Person:
+    return Person(AccountId(account), UserId(f"person{person}"))
+
+
+NOBODY: Mapping[Person, Person] = {}
+LINKED: Mapping[Person, Person] = {
+    identity(number, "work-eu"): identity((number + 7) % 50, "work") for number in range(0, 50, 2)
+}
+"""Half of the people, each with another name on the other account."""
+
+
+def known(person: str, account: str, scope: Scope, links: Mapping[Person, Person]) -> set[str]:
+    """Every word that somebody may see."""
+    own = Person(AccountId(account), UserId(person))
+    if scope is not Scope.USER:
+        return {canary(person, account, scope)}
+    root = links.get(own, own)
+    group = [root, *(one for one, to in links.items() if to == root)]
+    return {canary(user, account, scope) for account, user in group}
+
+
+async def link_all(gateway: Gateway, links: Mapping[Person, Person]) -> None:
+    for other, root in links.items():
+        code = await gateway.links.offer(root, "")
+        await gateway.links.enter(other, "", str(code))
+        assert gateway.links.answered(root)
+        await gateway.links.confirm(root)
+    assert len(gateway.links.all()) == len(links)
+
+
 def spoken(gateway: Gateway, person: str, account: str, scope: Scope, text: str) -> InboundMessage:
     number = int(person.removeprefix("person"))
     message: InboundMessage = gateway.in_channel(
@@ -62,13 +98,22 @@ def answer(prompt: Sequence[ChatMessage]) -> Sequence[Step]:
     return ["I was told: ", *(f"{word} " for word in words)]
 
 
-async def talk(path: Path, clock: HeldClock, scope: Scope, kind: type[PagerReply]) -> list[str]:
+UNGUARDED = {"same_text_per_minute": None, "channel_messages_per_minute": None}
+"""They say the same over and over."""
+
+
+async def talk(
+    path: Path, clock: HeldClock, scope: Scope, kind: type[PagerReply], links: Mapping[Person, Person] = NOBODY
+) -> list[str]:
     """Everybody writes, in any order; what somebody got to see of another circle."""
     dice = random.Random(f"{scope}-{kind.__name__}")  # one seed each, so that a failure comes again
     accounts = {"work": AccountConfig(), "work-eu": AccountConfig()}
     rounds = max(25, EXCHANGES // 16)
-    async with Gateway(path, clock, Pager(kind), scope=scope, accounts=accounts, quota=Quota(queued=1000)) as gateway:
+    async with Gateway(
+        path, clock, Pager(kind), scope=scope, accounts=accounts, quota=Quota(queued=1000), inbox=UNGUARDED
+    ) as gateway:
         gateway.model.default = answer
+        await link_all(gateway, links)
 
         async def speak() -> None:
             person, account = dice.choice(PEOPLE), dice.choice(sorted(accounts))
@@ -85,20 +130,23 @@ async def talk(path: Path, clock: HeldClock, scope: Scope, kind: type[PagerReply
                 await gateway.idle()
         await gateway.idle()
 
-        leaks, checked = [], 0
+        leaks, checked, shared = [], 0, 0
         for prompt, end_user in zip(gateway.model.prompts, gateway.model.people, strict=True):
             account, person = end_user.split("/")
             for word in CANARY.findall(" ".join(message.content for message in prompt)):
                 checked += 1
-                if word != canary(person, account, scope):
+                shared += word != canary(person, account, scope)
+                if word not in known(person, account, scope, links):
                     leaks.append(f"{word} in a prompt of {end_user}")
         for message in gateway.pager.messages.values():
             account, who = message.place.split("/")
             for word in CANARY.findall(" ".join(message.versions)):
                 checked += 1
-                if word != f"canary-{who}-{account}-{scope}-end":
+                own = {f"canary-{who}-{account}-{scope}-end"}
+                if word not in (known(who, account, scope, links) if scope is Scope.USER else own):
                     leaks.append(f"{word} shown in {message.place}")
         assert checked > rounds
+        assert leaks or (shared > 0) is (bool(links) and scope is Scope.USER)
         return leaks
 
 
@@ -108,6 +156,27 @@ async def test_nobody_s_canary_is_in_another_s_prompt_or_reply(
     path: Path, clock: HeldClock, scope: Scope, kind: type[PagerReply]
 ) -> None:
     assert await talk(path, clock, scope, kind) == []
+
+
+@pytest.mark.parametrize("kind", [PagerReply, Streams])
+@pytest.mark.parametrize("scope", list(Scope))
+async def test_a_link_joins_two_identities_of_one_person_and_nobody_else(
+    path: Path, clock: HeldClock, scope: Scope, kind: type[PagerReply]
+) -> None:
+    assert await talk(path, clock, scope, kind, LINKED) == []
+
+
+async def test_the_harness_notices_a_link_that_leads_to_another(
+    path: Path, clock: HeldClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link_of = Links.link_of
+
+    def astray(self: Links, person: Person) -> Any:
+        link = link_of(self, person)
+        return link and replace(link, to=identity(1, "work"))
+
+    monkeypatch.setattr(Links, "link_of", astray)
+    assert await talk(path, clock, Scope.USER, PagerReply, LINKED)
 
 
 @pytest.mark.parametrize("scope", list(Scope))
