@@ -181,6 +181,7 @@ class Link(discord.Client):
             except (OSError, TimeoutError, aiohttp.ClientError, zlib.error) as error:
                 reason = f"the gateway cannot be reached: {type(error).__name__}"
             self._failures += 1
+            await self._hang_up()
             if kept.session is None:
                 raise ConnectionLost(reason)
             if self._failures > _RESUMES:
@@ -228,13 +229,17 @@ class Link(discord.Client):
         if socket.session_id and socket.sequence is not None:
             self._kept.session = Session(socket.session_id, socket.sequence, str(socket.gateway))
 
-    async def end(self) -> None:
-        """Close everything, within 2 s; the session stays valid for the next link."""
-        self._stop_heartbeats()
+    async def _hang_up(self) -> None:
+        """A connection over which nonsense came is open still, and Discord would tell it everything too."""
         with suppress(Exception):  # the farewell is a courtesy
             async with asyncio.timeout(_CLOSING):
                 if self._socket is not None and self._socket.open:
                     await self._socket.close(code=4000)  # 1000 would end the session
+
+    async def end(self) -> None:
+        """Close everything, within 2 s; the session stays valid for the next link."""
+        self._stop_heartbeats()
+        await self._hang_up()
         if not self.is_closed():
             await self.close()
 

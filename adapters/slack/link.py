@@ -8,7 +8,6 @@ redelivery). Here it never does: the adapter opens a fresh one, beside the old w
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
@@ -23,6 +22,7 @@ from slack_sdk.socket_mode.response import SocketModeResponse
 from adapters.slack.api import CredentialsRefused, SlackApi, SlackError, sign_in_error
 from core.clock import Clock
 from core.errors import AuthenticationError, ConnectionLost, DeliveryError
+from core.untrusted import json_of, part_in
 
 log = structlog.get_logger(__name__)
 
@@ -169,7 +169,7 @@ class Link:
         self.heard = self._clock.now()
         if '"disconnect"' in frame.data:
             try:
-                message = json.loads(frame.data)
+                message = json_of(frame.data)
             except ValueError:
                 return
             if isinstance(message, dict) and message.get("type") == "disconnect":
@@ -182,7 +182,8 @@ class Link:
     async def _on_message(self, client: Any, message: Any, raw: Any = None) -> None:
         del client, raw
         if message.get("type") == "hello":
-            self.connections = int(message.get("num_connections") or 0)
+            count = message.get("num_connections")
+            self.connections = count if isinstance(count, int) else 0
             if not self._hello.done():
                 self._hello.set_result("hello")
         elif isinstance(message.get("envelope_id"), str):
@@ -194,7 +195,7 @@ class Link:
             task.add_done_callback(self._work.discard)
 
     async def _take(self, envelope: Mapping[str, Any]) -> None:
-        verdict = await self._handle(str(envelope.get("type")), envelope.get("payload") or {})
+        verdict = await self._handle(str(envelope.get("type")), part_in(envelope, "payload"))
         if not verdict.acknowledged or self._client is None:
             return
         body = dict(verdict.body) if verdict.body and envelope.get("accepts_response_payload") else None
@@ -212,8 +213,13 @@ class Link:
             if client.last_ping_pong_time != pong:
                 pong = client.last_ping_pong_time
                 self.heard = self._clock.now()
-            if not await client.is_connected():
-                self._end("the connection broke")
+            try:
+                connected = await client.is_connected()
+            except (ValueError, OverflowError):
+                self._end("a pong came that is none")  # the SDK reckons with the time in it
+            else:
+                if not connected:
+                    self._end("the connection broke")
 
     async def _close(self) -> None:
         client, self._client = self._client, None

@@ -53,7 +53,7 @@ class EventStream:
     """The one `Event` call that is open."""
 
     line: WechatLine | None
-    events: asyncio.Queue[tuple[int, dict[str, Any]] | None] = field(default_factory=asyncio.Queue)
+    events: asyncio.Queue[tuple[int, dict[str, Any] | str] | None] = field(default_factory=asyncio.Queue)
     """None ends it politely."""
 
     @property
@@ -97,8 +97,8 @@ class WechatPuppet:
 
     # What the server does by itself
 
-    def emit(self, type: int, payload: dict[str, Any]) -> None:
-        """Lost where nobody listens."""
+    def emit(self, type: int, payload: dict[str, Any] | str) -> None:
+        """Lost where nobody listens. A text is sent as it is."""
         if self.stream is not None:
             self.stream.events.put_nowait((type, payload))
 
@@ -229,11 +229,12 @@ class WechatPuppet:
                 self.emit(puppet.EventType.EVENT_TYPE_SCAN, self.scan)
             while (event := await self._next(mine)) is not None:
                 type, payload = event
-                await stream.send_message(puppet.EventResponse(type=type, payload=json.dumps(payload)))
+                text = payload if isinstance(payload, str) else json.dumps(payload)
+                await stream.send_message(puppet.EventResponse(type=type, payload=text))
         finally:
             self.stream = None
 
-    async def _next(self, stream: EventStream) -> tuple[int, dict[str, Any]] | None:
+    async def _next(self, stream: EventStream) -> tuple[int, dict[str, Any] | str] | None:
         try:
             async with asyncio.timeout(self.beats or None):
                 return await stream.events.get()
