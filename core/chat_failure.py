@@ -15,6 +15,7 @@ from typing import Any
 from core.backoff import retry_after
 from core.clock import Clock
 from core.errors import ChatError, ChatMisconfigured, ChatRateLimited, ChatRefused, ChatUnavailable, ContextTooLong
+from core.untrusted import json_of
 
 _DETAIL = 500
 """Characters of another server's text that are kept for the log."""
@@ -175,7 +176,7 @@ def _names_field(said: _Said, name: str) -> bool:
 def _read(body: bytes) -> _Said:
     text = body.decode("utf-8", "replace")
     try:
-        value = json.loads(text)
+        value = json_of(text)
     except ValueError:
         return _said(None, text)
     # Some servers send the error object alone, some a list with one.

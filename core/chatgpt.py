@@ -7,7 +7,6 @@ circuit breaker lets them through → the first text has arrived, from here on n
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import SimpleNamespace, TracebackType
@@ -26,6 +25,7 @@ from core.chat_record import CallRecord, Outcome, outcome_of
 from core.clock import Clock
 from core.errors import ChatError, ChatMisconfigured, ChatUnavailable, ContextTooLong
 from core.gate import FairGate
+from core.untrusted import json_of
 
 __all__ = ["CallRecord", "ChatGPTClient", "ChatSettings", "Outcome"]
 
@@ -339,7 +339,7 @@ class ChatGPTClient:
                     return frozenset()
                 if response.status != 200:
                     raise await self._refused(call, response, by)
-                found = json.loads(await _read_some(response, by, most=_MODEL_LIST))
+                found = json_of(await _read_some(response, by, most=_MODEL_LIST))
                 return frozenset(str(model["id"]) for model in found["data"])
         except (ValueError, KeyError, TypeError):
             return frozenset()

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
+
+
+def json_of(text: str | bytes | bytearray) -> Any:
+    """What is written in JSON. Raises ValueError and nothing else: for what is none or no UTF-8, for numbers of thousands
+    of digits, and for nesting that is too deep to be read."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply to be read") from None
 
 
 def text_in(part: Any, key: str) -> str:

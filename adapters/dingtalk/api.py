@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ from core.backoff import retry_after
 from core.clock import Clock
 from core.errors import DeliveryError, DeliveryUnavailable, DeliveryUncertain, RateLimited
 from core.proxy import proxy_for
+from core.untrusted import json_of
 
 log = structlog.get_logger(__name__)
 
@@ -253,6 +253,6 @@ class DingTalkApi:
 def _json(text: bytes) -> Any:
     """None where it is none; an empty body is an empty object."""
     try:
-        return json.loads(text or b"{}")
+        return json_of(text or b"{}")
     except ValueError:  # also of text that is no text
         return None

@@ -8,12 +8,12 @@ https://open.dingtalk.com/document/development/call-frequency-limit.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from core.errors import DeliveryError, DeliveryUnavailable, DeliveryUncertain, RateLimited, TargetGone
+from core.untrusted import json_of
 
 _SECOND = 1.0
 """Seconds that a limit per second lasts."""
@@ -162,7 +162,7 @@ def _scopes(data: Mapping[str, Any]) -> tuple[str, ...]:
     detail = next((value for name, value in data.items() if name.lower() == "accessdenieddetail"), None)
     if isinstance(detail, str):
         try:
-            detail = json.loads(detail)
+            detail = json_of(detail)
         except ValueError:
             detail = None
     found = detail.get("requiredScopes") if isinstance(detail, Mapping) else None

@@ -27,7 +27,7 @@ from core.messages import (
     Sender,
     UserId,
 )
-from core.untrusted import items_in, part_in, text_in
+from core.untrusted import items_in, json_of, part_in, text_in
 
 Payload = Mapping[str, Any]
 
@@ -211,6 +211,6 @@ def _milliseconds(value: Any) -> int | None:
 
 def _object(text: str) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return json_of(text)
+    except ValueError:
         return None

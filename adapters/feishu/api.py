@@ -40,6 +40,7 @@ from core.backoff import retry_after
 from core.clock import Clock
 from core.errors import ConnectionLost, DeliveryError, DeliveryUnavailable, DeliveryUncertain, RateLimited
 from core.proxy import proxy_for
+from core.untrusted import json_of
 
 CALL_TIMEOUT = 15.0
 """Seconds for one call; with the wait for its turn it stays below what the core allows for a send."""
@@ -244,7 +245,7 @@ class FeishuApi:
 
 def _json_object(body: bytes) -> Mapping[str, Any]:
     try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
+        data = json_of(body)
+    except ValueError:
         return {}
     return data if isinstance(data, dict) else {}

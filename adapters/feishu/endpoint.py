@@ -5,7 +5,6 @@ Feishu publishes this as code alone: https://github.com/larksuite/oapi-sdk-pytho
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from yarl import URL
 from adapters.feishu.api import FeishuApi
 from adapters.feishu.config import Config
 from core.errors import AuthenticationError, ConnectionLost
+from core.untrusted import json_of
 
 log = structlog.get_logger(__name__)
 
@@ -95,12 +95,12 @@ def ping_interval(settings: Any) -> float | None:
     seconds = settings.get("PingInterval") if isinstance(settings, Mapping) else None
     if not isinstance(seconds, int | float) or not seconds > 0:
         return None
-    return min(max(float(seconds), _SHORTEST), _LONGEST)
+    return float(min(max(seconds, _SHORTEST), _LONGEST))
 
 
 def _parsed(body: bytes) -> Mapping[str, Any]:
     try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
+        answer = json_of(body)
+    except ValueError:
         return {}
     return answer if isinstance(answer, dict) else {}

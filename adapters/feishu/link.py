@@ -8,7 +8,6 @@ the loop while it connects, and stays deaf after some errors; so this speaks its
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from types import TracebackType
@@ -25,6 +24,7 @@ from adapters.feishu.verdict import Handle
 from core.clock import Clock
 from core.errors import AuthenticationError, ConnectionLost
 from core.proxy import proxy_for
+from core.untrusted import json_of
 
 log = structlog.get_logger(__name__)
 
@@ -146,8 +146,8 @@ class Link:
     def _configure(self, payload: bytes) -> None:
         """A pong may bring a new configuration."""
         try:
-            seconds = ping_interval(json.loads(payload)) if payload else None
-        except (ValueError, RecursionError):
+            seconds = ping_interval(json_of(payload)) if payload else None
+        except ValueError:
             return
         if seconds is not None and seconds != self._ping_every:
             self._ping_every = seconds
@@ -158,8 +158,8 @@ class Link:
         began = self._clock.monotonic()
         body = None
         try:
-            event: Any = json.loads(payload)
-        except (ValueError, RecursionError):
+            event: Any = json_of(payload)
+        except ValueError:
             log.warning("an event came that is no JSON", bytes=len(payload))
         else:
             verdict = await self._handle(event if isinstance(event, dict) else {})

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.messages import Attachment
-from core.untrusted import items_in, text_in
+from core.untrusted import items_in, json_of, text_in
 
 _PLACEHOLDER = re.compile(r"@_user_\d+|@_all")
 _LONGEST_PLACEHOLDER = 40
@@ -243,7 +243,7 @@ def is_key(text: str) -> bool:
 
 def _json(raw: Any) -> Mapping[str, Any]:
     try:
-        body = json.loads(raw) if isinstance(raw, str) else {}
-    except (ValueError, RecursionError):
+        body = json_of(raw) if isinstance(raw, str) else {}
+    except ValueError:
         return {}
     return body if isinstance(body, dict) else {}

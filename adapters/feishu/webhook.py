@@ -6,7 +6,6 @@ https://open.feishu.cn/document/ukTMukTMukTM/uYDNxYjL2QTM24iN0EjN/event-subscrip
 from __future__ import annotations
 
 import hmac
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from aiohttp import web
 
 from adapters.feishu.signature import Signatures
 from adapters.feishu.verdict import Handle
-from core.untrusted import text_in
+from core.untrusted import json_of, text_in
 from core.webhooks import body_of
 
 log = structlog.get_logger(__name__)
@@ -56,9 +55,9 @@ class Webhook:
     def _event(self, body: bytes) -> Mapping[str, Any] | None:
         """What is encrypted in `body`; None where nothing is."""
         try:
-            envelope = json.loads(body)
-            event = json.loads(self._decrypt(text_in(envelope, "encrypt")))
-        except (ValueError, RecursionError):
+            envelope = json_of(body)
+            event = json_of(self._decrypt(text_in(envelope, "encrypt")))
+        except ValueError:
             return None
         return event if isinstance(event, dict) else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -12,6 +11,7 @@ from aiohttp import web
 
 from adapters.slack.link import Handle
 from adapters.slack.signature import Signatures
+from core.untrusted import json_of
 from core.webhooks import body_of
 
 log = structlog.get_logger(__name__)
@@ -48,13 +48,13 @@ def _parsed(content_type: str, body: bytes) -> tuple[str, Mapping[str, Any] | No
     """The kind of a request, as Socket Mode calls it, and its payload; None for what cannot be read."""
     try:
         if content_type != "application/x-www-form-urlencoded":
-            payload = json.loads(body)
+            payload = json_of(body)
             kind = "events_api"
         else:
             form = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=200))
             kind = "slash_commands" if "command" in form else "interactive"
-            payload = form if "command" in form else json.loads(form.get("payload", "{}"))
-    except (ValueError, RecursionError):
+            payload = form if "command" in form else json_of(form.get("payload", "{}"))
+    except ValueError:
         return "", None
     if not isinstance(payload, dict):
         return "", None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
@@ -28,6 +27,7 @@ from core.adapter import Adapter, Hosted, Inbox, Receipt, ReplyChannel, ServesHt
 from core.host import Host
 from core.limits import Rates
 from core.messages import AccountId, EventId, InboundMessage, MessageId, ReplyAddress, Scope, Sender, ThreadId, UserId
+from core.untrusted import json_of
 
 log = structlog.get_logger(__name__)
 
@@ -157,7 +157,7 @@ class WebAdapter(Adapter, ServesHttp, Hosted):
             return _json({"error": "size"}, status=413)
         try:
             async with asyncio.timeout(10):
-                key = json.loads(await request.content.read(_LARGEST_BODY))["key"]
+                key = json_of(await request.content.read(_LARGEST_BODY))["key"]
         except (ValueError, KeyError, TypeError, TimeoutError):
             return _json({"error": "body"}, status=400)
         login = self._visitors.login(token, key.strip()) if isinstance(key, str) else None

@@ -42,6 +42,7 @@ from core.errors import (
 )
 from core.messages import AccountId, Attachment, ReplyAddress
 from core.proxy import is_loopback, proxy_for
+from core.untrusted import text_in
 
 log = structlog.get_logger(__name__)
 
@@ -205,9 +206,9 @@ class WechatAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan):
         types = puppet.EventType
         match kind:
             case types.EVENT_TYPE_MESSAGE:
-                await self._reception.take(str(payload.get("messageId") or ""))
+                await self._reception.take(text_in(payload, "messageId"))
             case types.EVENT_TYPE_LOGIN:
-                self._is_logged_in(str(payload.get("contactId") or ""))
+                self._is_logged_in(text_in(payload, "contactId"))
             case types.EVENT_TYPE_LOGOUT:
                 log.warning("logged out of WeChat", account=self._account)
                 self._is_logged_out()

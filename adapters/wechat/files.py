@@ -17,6 +17,7 @@ from core.adapter import OutboundFile
 from core.errors import DeliveryError, FileRefused, FileTooLarge, FileUnavailable
 from core.fetching import Files
 from core.messages import Attachment
+from core.untrusted import json_of
 
 _HOSTS = (".qq.com", ".qpic.cn", ".wechat.com")
 """Of WeChat: a server may name an address there instead of handing the file over."""
@@ -43,7 +44,7 @@ async def fetch(attachment: Attachment, service: PuppetService, *, proxy: str | 
     request = puppet.MessageFileRequest(id=id)
     try:
         answer = await service.call("MessageFile", request, puppet.MessageFileResponse, seconds=_ASK)
-        box = json.loads(answer.filebox)
+        box = json_of(answer.filebox)
         match box.get("type") or box.get("boxType"):  # the second is how servers before 1.0 name it
             case 1:
                 return _decoded(box["base64"], most_bytes)

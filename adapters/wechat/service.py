@@ -7,7 +7,6 @@ https://github.com/wechaty/puppet-service (src/server).
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
@@ -30,6 +29,7 @@ from core.errors import (
     FileTooLarge,
 )
 from core.proxy import is_loopback
+from core.untrusted import json_of
 
 log = structlog.get_logger(__name__)
 
@@ -228,7 +228,7 @@ class _Exchange:
 def _payload(text: str) -> dict[str, Any]:
     """Of an event; empty where it is no JSON object."""
     try:
-        payload = json.loads(text)
+        payload = json_of(text)
     except ValueError:
         return {}
     return payload if isinstance(payload, dict) else {}

@@ -257,7 +257,7 @@ class WeixinAdapter(Adapter, Heard, FetchesFiles, Diagnoses, AwaitsScan, TakesDi
 def _held(told: Any, before: float) -> float:
     """Seconds for which the platform will hold the next poll."""
     if isinstance(told, int) and not isinstance(told, bool) and told > 0:
-        return min(told / 1000, _LONGEST_HELD)
+        return min(told, _LONGEST_HELD * 1000) / 1000
     return before
 
 

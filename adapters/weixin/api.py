@@ -6,7 +6,6 @@ The wire: https://github.com/Tencent/openclaw-weixin (README.md, src/api/api.ts)
 from __future__ import annotations
 
 import base64
-import json
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +16,7 @@ from yarl import URL
 
 from core.errors import DeliveryError, DeliveryUnavailable, DeliveryUncertain
 from core.proxy import proxy_for
+from core.untrusted import json_of
 
 log = structlog.get_logger(__name__)
 
@@ -115,7 +115,7 @@ class IlinkApi:
         _, text = await self._send(method, url, headers, seconds, **content)
         endpoint = url.rpartition("/ilink/bot/")[2].partition("?")[0]
         try:
-            answer = json.loads(text or b"{}")  # the answer to a send has no field that must be there
+            answer = json_of(text or b"{}")  # the answer to a send has no field that must be there
         except ValueError:
             answer = None
         if not isinstance(answer, dict):

@@ -447,5 +447,5 @@ async def test_a_failure_that_nobody_expected_is_noticed(tmp_path: Path, monkeyp
 
     monkeypatch.setattr("adapters.slack.reception.parse_message", trusting)
     async with OpenAIServer() as model, SlackGun.make() as platform:
-        with pytest.raises(AssertionError, match="could not be dealt with|messages back failed"):
+        with pytest.raises(AssertionError, match=r"could not be dealt with|messages back failed"):
             await under_fire(World(platform, model, tmp_path), SlackGun(platform, Random(1)), 20)
