@@ -10,10 +10,12 @@ from pathlib import Path
 from types import TracebackType
 
 from core.adapter import Receipt
+from core.archive import Link
 from core.budgets import UNBOUNDED, Budgets
 from core.clock import Clock, SystemClock
 from core.journal import Accepted, Quota
-from core.messages import ConversationKey, EventId, InboundMessage, MessageId, Scope
+from core.links import Links
+from core.messages import ConversationKey, EventId, InboundMessage, MessageId, Person, Scope
 from core.storage import statements
 from core.storage.sqlite import SqliteStore
 from gateway import running
@@ -122,5 +124,16 @@ def shared() -> None:
     setattr(ConversationKey, "of", classmethod(of))  # noqa: B010 - as above
 
 
+def astray() -> None:
+    """Whoever is linked is taken for the first one who ever was."""
+    link_of = Links.link_of
+
+    def of_the_first(self: Links, person: Person) -> Link | None:
+        link = link_of(self, person)
+        return link and replace(link, to=self.all()[0].to)
+
+    setattr(Links, "link_of", of_the_first)  # noqa: B010 - as above
+
+
 if __name__ == "__main__":
-    run(early, forgetful, disordered, shared)
+    run(early, forgetful, disordered, shared, astray)

@@ -2,6 +2,8 @@
 
 The canary is told once and kept in the history, so that every later prompt and every answer would show a mix-up: the
 model names all canaries it sees. The number of requests is CHATGPT_MS_EXAMPLES (1,000).
+
+Then people who are on two platforms and link what they are there: their canaries follow them, and only them.
 """
 
 from __future__ import annotations
@@ -10,16 +12,20 @@ import asyncio
 import os
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 import pytest
 
+from tests.contract.platform import SimulatedPlatform
 from tests.scenario.breaking import broken
 from tests.scenario.conftest import MakeGateway
-from tests.scenario.gateway_process import GatewayProcess, assert_discreet
+from tests.scenario.gateway_process import GatewayProcess, assert_discreet, until
+from tests.simulators.discord import DiscordPlatform
 from tests.simulators.openai_server import OpenAIServer
+from tests.simulators.slack import SimulatedSlack
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -159,3 +165,121 @@ async def test_the_harness_sees_a_shared_conversation(
     people = crowd()[:10]
 
     assert await mingle(people, gateway, http, model, 100)
+
+
+# People on two platforms
+
+
+class Desk:
+    """Somebody on one platform, in the direct chat with the bot."""
+
+    def __init__(self, platform: SimulatedPlatform, account: str, user: str) -> None:
+        self.canary = f"canary-{account}{user}-end"
+        self._platform = platform
+        self._account = account
+        self._user = user
+        self._read = 0
+
+    async def says(self, text: str) -> str:
+        """What the bot says to that, where it was said."""
+        delivery = await self._platform.person_writes(text, user=self._user, account=self._account)
+
+        def whole() -> bool:
+            shown = self._platform.visible(delivery.room)[self._read :]
+            return bool(shown) and not shown[-1].growing and shown[-1].text.endswith(END)
+
+        await until(whole)
+        shown = self._platform.visible(delivery.room)[self._read :]
+        self._read += len(shown)
+        assert len(shown) == 1, [each.text for each in shown]
+        return shown[0].text
+
+    async def knows(self) -> set[str]:
+        """Every canary that the model is told."""
+        return set(CANARY.findall(await self.says("what do you know?")))
+
+
+END = (".", "。")
+
+
+async def link(root: Desk, other: Desk) -> None:
+    """The whole way."""
+    found = re.search(r"/link ([A-Z2-9]{8})", await root.says("/link"))
+    assert found is not None
+    assert "This is the code of" in await other.says(f"/link {found[1]}")
+    assert "was entered by" in await root.says("/link")
+    assert "Linked with" in await root.says("/link yes")
+
+
+@asynccontextmanager
+async def two_platforms(model: OpenAIServer) -> AsyncIterator[dict[str, SimulatedPlatform]]:
+    """Slack and Discord, and a model that names every canary in its prompt."""
+
+    def reply(body: dict[str, Any]) -> str:
+        return f"I know {', '.join(sorted(set(CANARY.findall(str(body['messages'])))))}."
+
+    model.reply = reply
+    async with SimulatedSlack() as slack, DiscordPlatform() as discord:
+        discord.gateway.identify_interval = 0.0
+        yield {"team": slack, "guild": discord}
+
+
+async def on_both(
+    platforms: dict[str, SimulatedPlatform], make_gateway: MakeGateway, **options: Any
+) -> tuple[GatewayProcess, list[Desk], list[Desk]]:
+    """A gateway with an account on each, and the desks of two people there: ann's and bob's."""
+    accounts = {name: {"platform": each.spec.platform, **each.account(name)} for name, each in platforms.items()}
+    gateway = await make_gateway(config={"accounts": {"web": "off", **accounts}}, **options)
+    await start(gateway, platforms)
+    ann, bob = ([Desk(platform, name, user) for name, platform in platforms.items()] for user in ("ann", "bob"))
+    return gateway, ann, bob
+
+
+async def start(gateway: GatewayProcess, platforms: dict[str, SimulatedPlatform]) -> None:
+    await gateway.start()
+    for name, platform in platforms.items():
+        await platform.listening(name)
+
+
+async def test_a_person_on_two_platforms_goes_on_where_they_stopped_and_nobody_else_does(
+    make_gateway: MakeGateway, http: aiohttp.ClientSession, model: OpenAIServer
+) -> None:
+    async with two_platforms(model) as platforms:
+        gateway, ann, bob = await on_both(platforms, make_gateway)
+        for desk in (*ann, *bob):
+            assert set(CANARY.findall(await desk.says(f"I am {desk.canary}"))) == {desk.canary}
+        await link(*ann)
+        assert await ann[1].knows() == {ann[0].canary}
+        assert set(CANARY.findall(await ann[1].says("I am canary-both-end"))) == {ann[0].canary, "canary-both-end"}
+
+        await gateway.kill()
+        await start(gateway, platforms)
+        for desk in ann:
+            assert await desk.knows() == {ann[0].canary, "canary-both-end"}
+        for desk in bob:
+            assert await desk.knows() == {desk.canary}
+
+        code = re.search(r"/link ([A-Z2-9]{8})", await bob[0].says("/link"))
+        assert code is not None
+        for text in ("/link", f"/link {code[1]}"):  # over HTTP anybody may say that they are anybody
+            assert "Linking works on chat platforms only" in (await gateway.chat(http, text, user="bob")).text
+        assert "Nobody has entered" in await bob[0].says("/link yes")
+
+        assert "no longer linked" in await ann[1].says("/unlink")
+        assert await ann[1].knows() == {ann[1].canary}
+        assert await ann[0].knows() == {ann[0].canary, "canary-both-end"}
+        for platform in platforms.values():
+            assert platform.complaints() == []
+        assert await gateway.stop() == 0
+        assert CANARY.findall("\n".join(gateway.lines)) == []
+        assert_discreet(gateway)
+
+
+async def test_the_harness_sees_a_link_that_leads_to_another(make_gateway: MakeGateway, model: OpenAIServer) -> None:
+    async with two_platforms(model) as platforms:
+        _, ann, bob = await on_both(platforms, make_gateway, **broken("broken_gateway", "astray"))
+        for desk in (ann[0], bob[0]):
+            await desk.says(f"I am {desk.canary}")
+        await link(*ann)
+        await link(*bob)
+        assert await bob[1].knows() == {ann[0].canary}
