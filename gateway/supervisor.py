@@ -3,7 +3,7 @@
 What ends an attempt decides what follows:
 
 ConnectionLost, DeliveryError, OSError   WAITING, then anew: after a random time that may double up to a minute, and is
-                                         never longer than the connection was there before
+                                         never longer than a quarter of what the connection was there before
 silence                                  the same; silence is measured here, whatever the SDK believes
 AuthenticationError, ConfigError         FAILED for good: only a person can help
 anything else                            FAILED with the reason, and anew every few minutes: it may have been the network
@@ -273,10 +273,10 @@ class Supervisor:
     # States
 
     async def _pause(self, error: BaseException, failures: int, lasted: float) -> None:
-        """A link that breaks every few seconds is there for half of the time at least; one that breaks within the first
-        second counts as none."""
+        """A link that breaks every few seconds is there for four fifths of the time at least; one that breaks within the
+        first second counts as none."""
         if isinstance(error, ConnectionLost | DeliveryError | OSError):
-            longest = min(lasted, LONGEST_PAUSE) if lasted > FIRST_PAUSE else LONGEST_PAUSE
+            longest = min(lasted / 4, LONGEST_PAUSE) if lasted > FIRST_PAUSE else LONGEST_PAUSE
             pause = _LEAST_PAUSE + full_jitter(failures, first=FIRST_PAUSE, longest=longest)
             if isinstance(error, RateLimited):
                 pause += error.retry_after
