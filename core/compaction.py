@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 import structlog
 
+from core.budgets import BudgetInUse, Payers, Subject
 from core.chat import ChatClient, ChatStream, Usage
 from core.clock import Clock
 from core.errors import ChatError, ContextTooLong, StorageUnavailable
@@ -25,7 +26,8 @@ from core.tokens import weigh
 log = structlog.get_logger(__name__)
 
 AT_ONCE = 2
-"""Conversations that are summed up at the same time, so that people's questions keep the places at the model."""
+"""Conversations that are summed up at the same time; fewer where that would take more than half of the places at the
+model, but always one."""
 
 WAITING = 100
 """Conversations that wait at the most. Others are taken up after their next turn."""
@@ -53,6 +55,10 @@ class _Failed(Exception):
     """No summary came of a call."""
 
 
+class _GaveWay(Exception):
+    """Somebody's answer needs what the call had set aside of a budget."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Due:
     """A conversation whose prompts have become too long, as its last turn left it."""
@@ -75,15 +81,20 @@ class Compactor:
         paid: PaidCalls,
         limits: Limits,
         clock: Clock,
+        *,
+        places: Callable[[], int],
     ) -> None:
+        """`places`: calls that the model takes at the same time."""
         self._journal = journal
         self._sessions = sessions
         self._chat = chat
         self._paid = paid
         self._limits = limits
         self._clock = clock
+        self._places = places
         self._waiting: OrderedDict[ConversationKey, _Due] = OrderedDict()
         self._busy: set[ConversationKey] = set()
+        self._paying: dict[ConversationKey, tuple[Payers, asyncio.Timeout]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._workers = 0
         self._rests: OrderedDict[ConversationKey, tuple[int, float]] = OrderedDict()
@@ -115,11 +126,17 @@ class Compactor:
             return
         person = Person(turn.last.account, turn.last.sender.id)
         self._waiting[key] = _Due(key, turn.generation, person, window)
-        if self._workers < AT_ONCE:
+        if self._workers < max(1, min(AT_ONCE, self._places() // 2)):
             self._workers += 1
             running = asyncio.create_task(self._work())
             self._tasks.add(running)
             running.add_done_callback(self._tasks.discard)
+
+    def give_way(self, subject: Subject) -> None:
+        """An answer waits for a budget of which summaries may have set something aside: those are left for later."""
+        for payers, limit in self._paying.values():
+            if subject in payers.subjects and not limit.expired():
+                limit.reschedule(0)
 
     async def _work(self) -> None:
         """One conversation after the other, until none waits."""
@@ -144,15 +161,17 @@ class Compactor:
                 if not await self._sum_up(due):
                     break
             self._rests.pop(due.conversation, None)
-        except NothingLeft:
+        except (NothingLeft, BudgetInUse):
             pass  # the oldest turns are left out meanwhile, which costs nothing
-        except (_Failed, ChatError, StorageUnavailable, TimeoutError) as error:
+        except _GaveWay:
+            log.info("a summary gave way to an answer that needs the budget", conversation=str(due.conversation))
+            self._rest(due.conversation)
+        except (_Failed, ChatError, StorageUnavailable) as error:
             detail = error.detail if isinstance(error, ChatError) else ""
-            reason = str(error) or f"it took more than {SECONDS:g} s"
             log.warning(
                 "a conversation could not be summed up; its oldest turns are left out",
                 conversation=str(due.conversation),
-                error=reason,
+                error=str(error),
                 detail=detail,
             )
             self._rest(due.conversation)
@@ -171,8 +190,7 @@ class Compactor:
         leaving = _leaving(memory.exchanges, window)
         if not leaving:
             return False
-        async with asyncio.timeout(SECONDS):
-            text, of = await self._ask(due, memory.summary, leaving)
+        text, of = await self._ask(due, memory.summary, leaving)
         turns = tuple(exchange.turn for exchange in of if exchange.turn is not None)
         earlier = memory.summary
         summary = Summary(
@@ -206,24 +224,36 @@ class Compactor:
     async def _answer(self, due: _Due, asked: Task) -> str:
         model = self._sessions.settings.summary_model
         person = due.person
-        async with self._paid.call(person, model=model, weight=0, message=False) as bill:
+        async with self._paid.call(person, model=model, weight=0, message=False, patient=False) as bill:
             pieces: list[str] = []
             room = 16 * due.window.summary  # characters: in English four times what was asked for
             stream: ChatStream | None = None
+            refused = False
+            until = asyncio.get_running_loop().time() + SECONDS
             try:
-                async with self._chat.stream(
-                    asked.prompt, end_user=f"{person.account}/{person.user}", model=model
-                ) as stream:
-                    async for piece in stream:
-                        pieces.append(piece)
-                        room -= len(piece)
-                        if room < 0:
-                            break
+                async with asyncio.timeout_at(until) as scope:
+                    self._paying[due.conversation] = bill.payers, scope
+                    async with self._chat.stream(
+                        asked.prompt, end_user=f"{person.account}/{person.user}", model=model
+                    ) as stream:
+                        async for piece in stream:
+                            pieces.append(piece)
+                            room -= len(piece)
+                            if room < 0:
+                                break
+            except TimeoutError:
+                if scope.when() != until:
+                    raise _GaveWay from None
+                raise _Failed(f"it took more than {SECONDS:g} s") from None
+            except ChatError:
+                refused = stream is None
+                raise
             finally:
-                if stream is not None:
-                    weight = sum(weigh(message.content) for message in asked.prompt)
-                    usage = stream.usage or Usage(weight, weigh("".join(pieces)))
-                    bill.spent = self._limits.spent(usage, stream.model, model)
+                del self._paying[due.conversation]
+                if not refused:
+                    estimate = Usage(sum(weigh(message.content) for message in asked.prompt), weigh("".join(pieces)))
+                    usage = (stream.usage if stream is not None else None) or estimate
+                    bill.spent = self._limits.spent(usage, stream.model if stream is not None else model, model)
         return "".join(pieces)
 
 

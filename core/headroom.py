@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from core.budgets import Subject
 
@@ -24,6 +24,8 @@ class Headroom:
         self._events = 0
         self._freed: OrderedDict[Subject, int] = OrderedDict()
         self._forgotten = 0
+        self.wanted: Callable[[Subject], None] = lambda _: None
+        """Told of each budget that somebody begins to wait for, so that what can be put off gives way."""
 
     def ended(self, subjects: Iterable[Subject]) -> None:
         """An answer that counted to these budgets is paid."""
@@ -88,6 +90,7 @@ class Ticket:
             queue = room._waiting[subject] = deque()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         (queue.appendleft if first else queue.append)(future)
+        room.wanted(subject)
         try:
             await future
         except asyncio.CancelledError:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from core.budgets import BudgetInUse, Exhausted, Spent
+from core.budgets import BudgetInUse, Exhausted, Payers, Spent
 from core.clock import Clock
 from core.delivery import until_stored
 from core.headroom import Headroom
@@ -30,6 +30,7 @@ class NothingLeft(Exception):
 class Bill:
     """What a call cost. Nothing is charged unless it is written here."""
 
+    payers: Payers
     spent: Spent = field(default_factory=Spent)
 
 
@@ -45,15 +46,15 @@ class PaidCalls:
 
     @asynccontextmanager
     async def call(
-        self, person: Person, *, model: str | None, weight: int, message: bool = True
+        self, person: Person, *, model: str | None, weight: int, message: bool = True, patient: bool = True
     ) -> AsyncIterator[Bill]:
         """Inside, the model may be asked once. `weight` is what the question weighs in bytes, beyond a usual prompt.
 
-        Waits while a budget is set aside for answers that are being written. `message`: it counts as one of the
-        person's. Raises NothingLeft and StorageUnavailable.
+        Waits while a budget is set aside for answers that are being written; raises BudgetInUse instead where it is not
+        `patient`. `message`: it counts as one of the person's. Raises NothingLeft and StorageUnavailable.
         """
-        reserved = await self._reserve(person, model, weight, message)
-        bill = Bill()
+        reserved = await self._reserve(person, model, weight, message, patient)
+        bill = Bill(reserved.payers)
         try:
             yield bill
         finally:
@@ -63,7 +64,7 @@ class PaidCalls:
         """Wait until everything is charged."""
         await asyncio.gather(*self._charging, return_exceptions=True)
 
-    async def _reserve(self, person: Person, model: str | None, weight: int, message: bool) -> Reserved:
+    async def _reserve(self, person: Person, model: str | None, weight: int, message: bool, patient: bool) -> Reserved:
         ticket = self._headroom.ticket()
         try:
             while True:
@@ -84,6 +85,8 @@ class PaidCalls:
                     reserving.add_done_callback(self._return)
                     raise
                 except BudgetInUse as in_use:
+                    if not patient:
+                        raise
                     await ticket.wait(in_use.subject)
                 else:
                     if isinstance(reserved, Exhausted):
@@ -97,7 +100,7 @@ class PaidCalls:
         if not reserving.cancelled() and reserving.exception() is None:
             reserved = reserving.result()
             if isinstance(reserved, Reserved):
-                self._spawn(self._charge(reserved, Bill()))
+                self._spawn(self._charge(reserved, Bill(reserved.payers)))
 
     def _spawn(self, charging: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         charge = asyncio.create_task(charging)

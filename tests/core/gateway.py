@@ -121,6 +121,7 @@ class Gateway:
         stale_after: timedelta = timedelta(minutes=15),
         accounts: dict[str, AccountConfig] | None = None,
         hold_before: str = "",
+        places: int = 64,
         inbox: dict[str, Any] | None = None,
     ) -> None:
         """`inbox`: fields of InboxSettings."""
@@ -145,7 +146,10 @@ class Gateway:
         self.headroom = Headroom()
         self.sessions = SessionManager(journal, session)
         self.paid = PaidCalls(journal, self.limits, self.headroom, clock)
-        self.compactor = Compactor(journal, self.sessions, self.chat, self.paid, self.limits, clock)
+        self.compactor = Compactor(
+            journal, self.sessions, self.chat, self.paid, self.limits, clock, places=lambda: places
+        )
+        self.headroom.wanted = self.compactor.give_way
         self.delivery = Delivery(journal, clock, ambiguous=lambda account: self.accounts[account].ambiguous)
         self.responder = Responder(
             journal,
