@@ -51,6 +51,7 @@ from gateway.accounts import FindSpec, folder_of
 from gateway.backfill import Backfill
 from gateway.config import Config
 from gateway.control import Control, ControlSocket
+from gateway.control_links import LinkControl
 from gateway.control_people import PeopleControl
 from gateway.maintenance import Maintenance
 from gateway.metrics import Metrics
@@ -306,7 +307,10 @@ class App:
             forget=self.sessions.drop,
             keys_changed=self._load_keys,
             url=self.server.url,
-            further=PeopleControl(self.people, self.pairing, self.config.account_names).commands(),
+            further={
+                **PeopleControl(self.people, self.pairing, self.config.account_names).commands(),
+                **LinkControl(self.links).commands(),
+            },
         )
         socket = ControlSocket(control, self.config.storage.path)
         stack.push_async_callback(socket.close)

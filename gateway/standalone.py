@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from core.clock import SystemClock
+from core.links import Links
 from core.messages import Person
 from core.pairing import Pairing
 from core.people import People
 from core.storage.sqlite import SqliteStore
 from gateway.config import Config
 from gateway.control import Control
+from gateway.control_links import LinkControl
 from gateway.control_people import PeopleControl
 
 
@@ -27,5 +29,10 @@ async def carry_out(config: Config, command: str, arguments: dict[str, Any]) -> 
         pairing = Pairing(store, people, clock)
         await people.load()
         await pairing.load()
-        further = PeopleControl(people, pairing, config.account_names).commands()
+        links = Links(store, clock)
+        await links.load()
+        further = {
+            **PeopleControl(people, pairing, config.account_names).commands(),
+            **LinkControl(links).commands(),
+        }
         return await Control(store, store, clock, further=further).call(command, arguments)

@@ -268,9 +268,24 @@ async def test_a_person_on_two_platforms_goes_on_where_they_stopped_and_nobody_e
         assert "no longer linked" in await ann[1].says("/unlink")
         assert await ann[1].knows() == {ann[1].canary}
         assert await ann[0].knows() == {ann[0].canary, "canary-both-end"}
+
+        await link(*ann)
+        (listed,) = (await gateway.command("links", "list", "--json")).json
+        assert (listed["account"], listed["to_account"]) == ("guild", "team")
+        assert listed["user"] in (await gateway.command("links", "list", "--account", "guild")).out
+        removed = await gateway.command("links", "remove", "guild", listed["user"])  # while it runs
+        assert removed.code == 0
+        assert (
+            removed.out == f"no longer linked: {listed['user']!r} on 'guild'; each has their own conversation again\n"
+        )
+        assert await ann[1].knows() == {ann[1].canary}
         for platform in platforms.values():
             assert platform.complaints() == []
         assert await gateway.stop() == 0
+        assert (await gateway.command("links", "list")).out == "nobody is linked\n"  # without one
+        again = await gateway.command("links", "remove", "guild", listed["user"])
+        assert again.code == 1
+        assert "is linked with nobody" in again.err
         assert CANARY.findall("\n".join(gateway.lines)) == []
         assert_discreet(gateway)
 
