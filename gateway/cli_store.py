@@ -30,8 +30,10 @@ async def _call(path: Path | None, command: str, arguments: dict[str, Any]) -> A
     async with running_gateway(database) as gateway:
         if gateway is not None:
             return await ask(gateway, command, arguments)
+    from gateway import log
     from gateway.standalone import carry_out
 
+    log.configure(level="warning", format=config.log.format)  # to standard error: standard output is for the answer
     return await carry_out(config, command, arguments)
 
 

@@ -1,0 +1,112 @@
+"""What the command line may ask about people, on the database itself: what is refused, and what scripts read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.clock import SystemClock
+from core.errors import GatewayError
+from core.messages import AccountId, Person, UserId
+from core.pairing import Pairing
+from core.people import People
+from core.storage.sqlite import SqliteStore
+from gateway.config import Config, load
+from gateway.standalone import carry_out
+
+Ask = Callable[..., Awaitable[Any]]
+ANN = {"account": "api", "user": "ann"}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        f"storage: {{url: 'sqlite:{tmp_path}/test.db'}}\n"
+        "accounts: {api: {access: {admins: [eve]}}, slack: {bot_token: ''}}\n"
+    )
+    return load(file, {})
+
+
+@pytest.fixture
+def ask(config: Config) -> Ask:
+    async def ask(command: str, **arguments: Any) -> Any:
+        return await carry_out(config, command, arguments)
+
+    return ask
+
+
+async def test_what_is_decided_is_what_scripts_read(ask: Ask) -> None:
+    allowed = await ask("people.allow", **ANN)
+    assert (allowed.pop("by"), bool(allowed.pop("at"))) == ("command line", True)
+    budget = {"messages_per_day": None, "tokens_per_day": None, "money_per_month": None}
+    assert allowed == {**ANN, "name": "", "standing": "allowed", **budget}
+    changed = await ask("people.budget", **ANN, changes={"tokens_per_day": 5, "money_per_month": 0.5})
+    assert (changed["standing"], changed["tokens_per_day"], changed["money_per_month"]) == ("allowed", 5, 0.5)
+    changed = await ask("people.budget", **ANN, changes={"messages_per_day": 3}, default=True)
+    assert (changed["messages_per_day"], changed["tokens_per_day"]) == (3, None)
+    assert await ask("people.list") == await ask("people.list", account="api") == [changed]
+    assert await ask("people.list", account="web") == []
+    assert (await ask("people.block", **ANN))["standing"] == "blocked"
+    assert await ask("people.forget", **ANN) == {**ANN, "forgotten": True}
+    assert await ask("people.list") == []
+
+
+async def test_a_budget_of_somebody_unknown_is_shown_and_decides_nothing(ask: Ask) -> None:
+    shown = await ask("people.budget", **ANN, changes={})
+    assert (shown["standing"], shown["messages_per_day"]) == ("undecided", None)
+    assert await ask("people.list") == []
+
+
+async def test_a_code_is_approved_or_rejected_for_any_account_or_for_the_one_that_is_named(
+    ask: Ask, config: Config
+) -> None:
+    clock = SystemClock()
+    async with SqliteStore(config.storage.path, clock=clock) as store:
+        pairing = Pairing(store, People(store, clock, is_admin=lambda _: False), clock)
+        codes = [(await pairing.offer(Person(AccountId("api"), UserId(user)), user)).code for user in ("ann", "bob")]
+    with pytest.raises(GatewayError, match=f"no code '{codes[0]}' is valid"):
+        await ask("pairing.approve", code=codes[0], account="web")
+    assert (await ask("pairing.approve", code=codes[0], account="api"))["user"] == "ann"
+    assert [waiting["user"] for waiting in await ask("pairing.list")] == ["bob"]
+    assert (await ask("pairing.reject", code=codes[1]))["user"] == "bob"
+    assert [(known["user"], known["name"]) for known in await ask("people.list")] == [("ann", "ann")]
+
+
+async def test_letting_somebody_in_by_their_id_ends_their_waiting(ask: Ask, config: Config) -> None:
+    clock = SystemClock()
+    async with SqliteStore(config.storage.path, clock=clock) as store:
+        pairing = Pairing(store, People(store, clock, is_admin=lambda _: False), clock)
+        await pairing.offer(Person(AccountId("api"), UserId("ann")), "Ann")
+    await ask("people.allow", **ANN)
+    assert await ask("pairing.list") == []
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "text"),
+    [
+        ("people.allow", {"account": "apii", "user": "ann"}, "there is no account 'apii' in the configuration; did you mean 'api'?"),
+        ("people.block", {"account": "API", "user": "ann"}, "did you mean 'api'?"),
+        ("people.list", {"account": "x"}, "there are api, web, slack"),
+        ("pairing.list", {"account": "slak"}, "did you mean 'slack'?"),
+        ("pairing.approve", {"code": "ABCDEFGH"}, "no code 'ABCDEFGH' is valid"),
+        ("people.block", {"account": "api", "user": "eve"}, "take the id out of accounts.api.access.admins first"),
+        ("people.forget", ANN, "nothing was decided about 'ann' on 'api'"),
+        ("people.allow", {"account": "api", "user": " "}, "not a person's id: ' '"),
+        ("people.allow", {"account": "api", "user": "a\nb"}, "not a person's id: 'a\\nb'"),
+        ("people.allow", {"account": "api", "user": "x" * 201}, "at most 200 characters"),
+        ("people.budget", {**ANN, "changes": {"tokens_per_day": 10**13}}, "tokens_per_day: got 10000000000000"),
+        ("people.budget", {**ANN, "changes": {"money_per_month": float("nan")}}, "money_per_month: got nan"),
+    ],
+)  # fmt: skip
+async def test_what_cannot_be_is_refused_with_the_way_out(
+    ask: Ask, command: str, arguments: dict[str, Any], text: str
+) -> None:
+    with pytest.raises(GatewayError, match=re.escape(text)) as caught:
+        await ask(command, **arguments)
+    assert caught.value.exit_code == 1
+    assert await ask("people.list") == []
