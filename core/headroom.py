@@ -66,6 +66,7 @@ class Ticket:
     def __init__(self, headroom: Headroom) -> None:
         self._headroom = headroom
         self._woken_for: Subject | None = None
+        self._has_waited = False
         self._attempted_at = 0
 
     def attempt(self) -> None:
@@ -73,8 +74,11 @@ class Ticket:
         self._attempted_at = self._headroom._events
 
     def ahead(self, subject: Subject) -> bool:
-        """Whether somebody waits for this budget who must not be overtaken. Asked on the store's thread."""
-        return subject != self._woken_for and subject in self._headroom._waiting
+        """Whether somebody waits for this budget who must not be overtaken. Asked on the store's thread.
+
+        Whoever has waited for one budget does not let those who wait for another one go first: two could do so forever.
+        """
+        return not self._has_waited and subject in self._headroom._waiting
 
     async def wait(self, subject: Subject) -> None:
         """The attempt found this budget in use: return when it is worth another one."""
@@ -101,7 +105,7 @@ class Ticket:
                 if not queue:
                     room._waiting.pop(subject, None)
             raise
-        self._woken_for = subject
+        self._woken_for, self._has_waited = subject, True
 
     def close(self) -> None:
         """Whoever waits behind may try now."""

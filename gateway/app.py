@@ -27,6 +27,7 @@ from core.commands.admin import AdminCommands
 from core.commands.conversation import ConversationCommands
 from core.commands.linking import LinkingCommands
 from core.commands.person import PersonCommands
+from core.commands.usage import UsageCommands
 from core.compaction import Compactor
 from core.delivery import Delivery
 from core.dispatcher import Dispatcher
@@ -182,6 +183,7 @@ class App:
                 personas=lambda: self.config.chat.personas,
             ).handlers(),
             PersonCommands(self.links, self.people, account=self._account).handlers(),
+            UsageCommands(self.store, self.limits, clock, payer=self.links.person, is_admin=self.is_admin).handlers(),
             LinkingCommands(self.links, scope=self._scope).handlers(),
             AdminCommands(
                 self.people, self.pairing, self.guard, clock, account=self._account, owner=self._owner

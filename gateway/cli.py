@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from core.errors import ConfigError, GatewayError
-from gateway import cli_links, cli_people, cli_store, registry
+from gateway import cli_links, cli_people, cli_store, cli_usage, registry
 from gateway.cli_options import config_option, json_option, read_config
 
 VERSION = "0.1.0"
@@ -142,6 +142,7 @@ for _command in (
     cli_people.people,
     cli_people.pairing,
     cli_links.links,
+    cli_usage.usage,
     cli_store.keys,
     cli_store.deadletters,
     cli_store.backup,

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, PrivateAttr, SecretStr, SerializeAsAny, V
 
 from core.account import AccountConfig
 from core.errors import ConfigError
-from gateway import document, faults, registry
+from gateway import document, faults, pricing, registry
 from gateway.accounts import Accounts, FindSpec, not_set
 from gateway.faults import Fault
 from gateway.references import Resolved, resolve
@@ -203,6 +203,7 @@ class _Reading:
                 if not any(fault.path[:end] in told for end in range(1, len(fault.path) + 1))
             ]
             return None
+        self._faults += pricing.unpriced(config)
         config._left_out = tuple(accounts.left_out)
         return config
 

@@ -81,6 +81,7 @@ class Control:
             "deadletters.retry": self.deadletters_retry,
             "trace": self.trace,
             "backup": self.backup,
+            "usage": self.usage,
             "where": self.where,
             **(further or {}),
         }
@@ -150,6 +151,11 @@ class Control:
 
     async def trace(self, id: int) -> list[dict[str, Any]]:
         return [_plain(step) for step in await self._archive.trace(InboxId(id))]
+
+    async def usage(self, account: str | None = None, month: bool = False, limit: int = 100) -> list[dict[str, Any]]:
+        of = AccountId(account) if account else None
+        found = await self._archive.used_by_person(account=of, month=month, limit=limit)
+        return [{**person._asdict(), **_plain(used)} for person, used in found]
 
     async def backup(self, target: str) -> dict[str, Any]:
         size = await self._archive.backup(Path(target))

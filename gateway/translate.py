@@ -9,8 +9,8 @@ from core.dispatcher import DispatchSettings
 from core.inbox import InboxSettings
 from core.journal import Quota
 from core.limits import LimitSettings
-from core.prices import Price, Prices
 from core.sessions import SessionSettings
+from gateway import pricing
 from gateway.config import Config
 from gateway.settings import LOCAL, Chat, Compaction
 
@@ -90,14 +90,8 @@ def limit_settings(config: Config, model: str, *, embedded: bool) -> LimitSettin
         tokens_per_prompt=config.sessions.max_tokens,
         tokens_per_answer=limits.tokens_per_answer,
         model=model,
-        prices=prices(config.chat, free=embedded),
+        prices=pricing.prices(config.chat, free=embedded),
     )
-
-
-def prices(chat: Chat, *, free: bool) -> Prices:
-    """What models cost: as configured, else as known."""
-    configured = {name: Price(price.input, price.output) for name, price in chat.prices.items()}
-    return Prices(configured, free=free)
 
 
 def _allowance(budget: Budget) -> Allowance:

@@ -20,6 +20,7 @@ from core.commands.admin import AdminCommands
 from core.commands.conversation import ConversationCommands
 from core.commands.linking import LinkingCommands
 from core.commands.person import PersonCommands
+from core.commands.usage import UsageCommands
 from core.compaction import Compactor
 from core.delivery import Delivery
 from core.dispatcher import Busy, Dispatcher, DispatchSettings
@@ -168,6 +169,13 @@ class Gateway:
                 journal, journal, self.sessions, clock, models=lambda: MODELS, personas=lambda: session.personas
             ).handlers(),
             PersonCommands(self.links, self.people, account=lambda account: self.accounts[account]).handlers(),
+            UsageCommands(
+                journal,
+                self.limits,
+                clock,
+                payer=self.links.person,
+                is_admin=lambda message: self.people.is_admin(sender_of(message)),
+            ).handlers(),
             LinkingCommands(self.links, scope=lambda account: self.accounts[account].scope or scope).handlers(),
             AdminCommands(
                 self.people,

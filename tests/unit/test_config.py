@@ -667,3 +667,30 @@ def test_any_data_is_a_configuration_or_has_faults(data: dict[str, Any]) -> None
     source = document.Document(data=data)
     with suppress(ConfigError):
         assert isinstance(_Reading("", source, Path(), find_spec).config({}), Config)
+
+
+def test_money_can_be_limited_only_where_every_model_has_a_price(read: Read, faults: Callable[..., list[str]]) -> None:
+    text = """
+chat:
+  api_key: sk-test-0123456789
+  model: gpt-5-mini-2025-08-07
+  fallback_models: [gpt-5, my-own]
+  models: [other/one]
+sessions: {summary_model: cheap}
+accounts:
+  web: {budget: {money_per_month: 10}}
+"""
+    lines = faults(text)
+    assert [line.split(": ")[1] for line in lines] == [
+        "chat.fallback_models[1]",
+        "chat.models[0]",
+        "sessions.summary_model",
+    ]
+    assert "'my-own' has no price, so accounts.web.budget.money_per_month cannot count" in lines[0]
+    assert "chat.prices: {my-own: {input: 1.25, output: 10}}" in lines[0]
+    priced = text.replace(
+        "chat:\n",
+        "chat:\n  prices: {my-own: {input: 1, output: 2}, other/one: {input: 0, output: 0}, cheap: {input: 1, output: 1}}\n",
+    )
+    assert read(priced).accounts["web"].budget.money_per_month == 10
+    assert read(text.replace("{money_per_month: 10}", "{tokens_per_day: 10}")).chat.models == ("other/one",)
