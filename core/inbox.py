@@ -181,12 +181,13 @@ class Inbox:
             raise StorageUnavailable(f"storage: a message was not stored within {_COMMIT_TIMEOUT:g} s") from None
 
     async def _commit(self, message: InboundMessage, account: AccountConfig, seen: Seen) -> Receipt:
-        conversation = self._conversation(message, account)
+        person = sender_of(message)
+        payer = self._links.person(*person)
+        conversation = self._conversation(message, account, person, payer)
         command = parse_command(message.text)
         bypasses = command is not None and command.bypasses
-        person = sender_of(message)
         reply = self._way_back(message)
-        wait = self._rates.take(person)
+        wait = self._rates.take(person, payer)
         passage = _UNGUARDED if wait is not None or bypasses else self._pass(message, conversation, reply)
         quota = self.settings.quota if wait is None and passage.halt is None else _NOTHING_NEW
         try:
@@ -199,7 +200,7 @@ class Inbox:
                 lasting=not isinstance(reply, ReplyIsReceipt),
             )
         except StorageUnavailable:
-            self._give_back(person, wait, passage)
+            self._give_back(person, payer, wait, passage)
             raise
         match accepted.receipt:
             case Receipt.ACCEPTED:
@@ -211,24 +212,24 @@ class Inbox:
                     self._dispatcher.wake(conversation)
             case Receipt.DUPLICATE:
                 seen.duplicates += 1
-                self._give_back(person, wait, passage)
+                self._give_back(person, payer, wait, passage)
             case _ if wait is not None:
                 return self._slow_down(message, seen, wait)
             case _ if passage.halt is not None:
-                self._rates.give_back(person)
+                self._rates.give_back(person, payer)
                 return self._halt(message, seen, passage)
             case Receipt.REFUSED:
                 self._guard.give_back(passage)
                 self._explain(message, seen, accepted)
             case _:
-                self._give_back(person, wait, passage)  # the platform will deliver it again
+                self._give_back(person, payer, wait, passage)  # the platform will deliver it again
                 log.warning("overloaded, a message was not accepted", bound=accepted.bound)
         return accepted.receipt
 
-    def _give_back(self, person: Person, wait: TooFast | None, passage: Passage) -> None:
+    def _give_back(self, sender: Person, payer: Person, wait: TooFast | None, passage: Passage) -> None:
         """What was counted for a message that is not a new one."""
         if wait is None:
-            self._rates.give_back(person)
+            self._rates.give_back(sender, payer)
         self._guard.give_back(passage)
 
     def _pass(self, message: InboundMessage, conversation: ConversationKey, reply: ReplyChannel | None) -> Passage:
@@ -262,13 +263,14 @@ class Inbox:
         except Exception:  # noqa: BLE001 - the turn will say what is wrong with the address
             return None
 
-    def _conversation(self, message: InboundMessage, account: AccountConfig) -> ConversationKey:
+    def _conversation(
+        self, message: InboundMessage, account: AccountConfig, sender: Person, payer: Person
+    ) -> ConversationKey:
         """Where the message belongs. A linked person has one conversation, wherever they write."""
         scope = account.scope or self.settings.scope
-        link = self._links.link_of(Person(message.account, message.sender.id)) if scope is Scope.USER else None
-        return (
-            ConversationKey.of(message, scope) if link is None else ConversationKey(link.to.account, user=link.to.user)
-        )
+        if scope is Scope.USER and payer != sender:
+            return ConversationKey(payer.account, user=payer.user)
+        return ConversationKey.of(message, scope)
 
     def _slow_down(self, message: InboundMessage, seen: Seen, wait: TooFast) -> Receipt:
         seconds = max(1, round(wait.seconds))

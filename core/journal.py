@@ -440,8 +440,10 @@ class Journal(Protocol):
         """Start a new generation. Waiting messages older than `before` (None: all) expire and are returned."""
         ...
 
-    async def expire(self, conversation: ConversationKey, *, received_before: datetime) -> tuple[InboxRow, ...]:
-        """Waiting messages that were received before then expire and are returned."""
+    async def expire(
+        self, conversation: ConversationKey, *, received_before: datetime, account: AccountId
+    ) -> tuple[InboxRow, ...]:
+        """Waiting messages to this account that were received before then expire and are returned."""
         ...
 
     async def choose_model(self, conversation: ConversationKey, model: str | None) -> None:

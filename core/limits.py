@@ -167,19 +167,19 @@ class MessageRates:
         self._limits = limits
         self._buckets = Rates(None, clock)
 
-    def take(self, person: Person) -> TooFast | None:
-        """Count one message of `person`: None if it fits."""
+    def take(self, sender: Person, payer: Person | None = None) -> TooFast | None:
+        """Count one message of `sender`: None if it fits. `payer` is whom they are linked to, where they are."""
         settings = self._limits.settings
         rates = (
-            (Whose.PERSON, None if self._limits.exempt(person) else settings.per_minute),
-            (Whose.ACCOUNT, settings.account_per_minute.get(person.account)),
+            (Whose.PERSON, None if self._limits.exempt(sender) else settings.per_minute),
+            (Whose.ACCOUNT, settings.account_per_minute.get(sender.account)),
             (Whose.EVERYBODY, settings.total_per_minute),
         )
         taken: list[str] = []
         for whose, per_minute in rates:
             if per_minute is None:
                 continue
-            name = _bucket(whose, person)
+            name = _bucket(whose, sender, payer)
             wait = self._buckets.take_of(name, per_minute)
             if wait is not None:
                 for other in taken:
@@ -188,17 +188,17 @@ class MessageRates:
             taken.append(name)
         return None
 
-    def give_back(self, person: Person) -> None:
+    def give_back(self, sender: Person, payer: Person | None = None) -> None:
         """One message did not count after all (it was a redelivery)."""
         for whose in Whose:
-            self._buckets.give_back(_bucket(whose, person))
+            self._buckets.give_back(_bucket(whose, sender, payer))
 
 
-def _bucket(whose: Whose, person: Person) -> str:
+def _bucket(whose: Whose, sender: Person, payer: Person | None) -> str:
     match whose:
         case Whose.PERSON:
-            return f"{person.account}/{person.user}"
+            return "/".join(payer or sender)
         case Whose.ACCOUNT:
-            return person.account
+            return sender.account
         case Whose.EVERYBODY:
             return ""

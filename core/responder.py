@@ -306,7 +306,11 @@ class Responder:
 
     async def _expire(self, turn: Turn, reply: ReplyChannel, language: Language) -> None:
         """One notice for all that grew too old while nobody answered."""
-        late = await self._journal.expire(turn.conversation, received_before=self._clock.now() - self._stale_after())
+        late = await self._journal.expire(
+            turn.conversation,
+            received_before=self._clock.now() - self._stale_after(),
+            account=turn.last.account,  # a linked person is told on each platform
+        )
         count = len(turn.rows) + len(late)
         failure = self._failure(FailureCode.EXPIRED, "expired", language, count=count)
         log.warning("messages grew too old to be answered", count=count, id=failure.id)

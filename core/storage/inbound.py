@@ -378,13 +378,14 @@ def renew(db: sqlite3.Connection, key: str, before: int | None, now: int) -> lis
     )
 
 
-def expire(db: sqlite3.Connection, key: str, received_before: int, now: int) -> list[RawRow]:
-    """The rows that were too old."""
+def expire(db: sqlite3.Connection, key: str, received_before: int, account: str, now: int) -> list[RawRow]:
+    """The rows of this account that were too old."""
     found = db.execute(statements.CONVERSATION, (key,)).fetchone()
     if found is None:
         return []
     rows = _waiting(db, found[0])
-    return _expire(db, [row for row in rows if row[2] < received_before], now, "too old when its turn came")
+    late = [row for row in rows if row[2] < received_before and decode(row[1]).account == account]
+    return _expire(db, late, now, "too old when its turn came")
 
 
 def _waiting(db: sqlite3.Connection, conversation: int) -> list[RawRow]:

@@ -300,9 +300,17 @@ class SqliteStore:
         rows = await self._writer.run(partial(inbound.renew, key=str(conversation), before=before, now=self._now()))
         return tuple(inbound.to_row(row) for row in rows)
 
-    async def expire(self, conversation: ConversationKey, *, received_before: datetime) -> tuple[InboxRow, ...]:
+    async def expire(
+        self, conversation: ConversationKey, *, received_before: datetime, account: AccountId
+    ) -> tuple[InboxRow, ...]:
         rows = await self._writer.run(
-            partial(inbound.expire, key=str(conversation), received_before=micros(received_before), now=self._now())
+            partial(
+                inbound.expire,
+                key=str(conversation),
+                received_before=micros(received_before),
+                account=account,
+                now=self._now(),
+            )
         )
         return tuple(inbound.to_row(row) for row in rows)
 

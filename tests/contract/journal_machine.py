@@ -35,7 +35,7 @@ from core.journal import (
 )
 from core.messages import InboundMessage, MessageId
 from tests.clock import HeldClock
-from tests.contract.journal_scenes import Engine, Store, inbound, key
+from tests.contract.journal_scenes import WORK, Engine, Store, inbound, key
 
 T = TypeVar("T")
 
@@ -357,7 +357,7 @@ class JournalMachine(RuleBasedStateMachine):
         candidates = sorted(self._waiting(user) + (conversation.broken_off.rows if conversation.broken_off else []))
         gone = [id for id in candidates if self.rows[id].received < self.clock.monotonic() - 10]
         before = self.clock.now() - timedelta(seconds=10)
-        dropped = self.run(self.store.expire(key(user), received_before=before))
+        dropped = self.run(self.store.expire(key(user), received_before=before, account=WORK))
         assert [row.id for row in dropped] == gone
         self._expired(conversation, gone)
 

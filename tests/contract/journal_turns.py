@@ -17,12 +17,14 @@ from core.journal import (
     TurnState,
 )
 from core.messages import (
+    AccountId,
     MessageId,
 )
 from tests.clock import HeldClock
 from tests.contract.journal_scenes import (
     FAILED,
     QUOTA,
+    WORK,
     Engine,
     EngineContract,
     Store,
@@ -316,10 +318,27 @@ class TurnContract(EngineContract):
         await store.accept(old, key(), QUOTA)
         await clock.advance(900)
         await accept(store, "young")
-        late = await store.expire(key(), received_before=clock.now())
+        late = await store.expire(key(), received_before=clock.now(), account=WORK)
         assert [row.message for row in late] == [old]
         assert await state_of(store, old) is InboxState.EXPIRED
         assert [row.message.text for row in (await begin(store, most=5)).rows] == ["young"]
+
+    async def test_expire_leaves_what_came_through_another_account(self, store: Store, clock: HeldClock) -> None:
+        here, there = inbound("here"), inbound("there", account="club")
+        for message in (here, there):
+            await store.accept(message, key(), QUOTA)
+        await clock.advance(900)
+        late = await store.expire(key(), received_before=clock.now(), account=AccountId("club"))
+        assert [row.message for row in late] == [there]
+        assert [row.message for row in (await begin(store, most=5)).rows] == [here]
+
+    async def test_messages_of_two_accounts_are_never_answered_together(self, store: Store) -> None:
+        for text, account in (("1", WORK), ("2", WORK), ("3", "club"), ("4", WORK)):
+            await store.accept(inbound(text, account=account), key(), QUOTA)
+        for together in (["1", "2"], ["3"], ["4"]):
+            turn = await begin(store, most=5)
+            assert [row.message.text for row in turn.rows] == together
+            await store.finish(turn, answered())
 
     async def test_expiring_a_broken_off_turn_ends_it(self, engine: Engine) -> None:
         async with engine.open() as store:
@@ -500,4 +519,4 @@ class TurnContract(EngineContract):
         await store.finish(await begin(store), FAILED)
         await clock.advance(3600)
         await store.reopen(inbox)
-        assert await store.expire(key(), received_before=clock.now()) == ()
+        assert await store.expire(key(), received_before=clock.now(), account=WORK) == ()

@@ -359,6 +359,38 @@ async def test_an_outage_is_told_on_each_side(gateway: Gateway) -> None:
     assert len(gateway.pager.messages) == count  # once on each side
 
 
+async def test_messages_that_grew_too_old_are_told_of_on_each_side(gateway: Gateway) -> None:
+    await link(gateway)
+    gateway.model.will(hold := asyncio.Event(), "first")
+    for text, one in (("0", ANN), ("1", ANN), ("2", ANNA), ("3", ANNA)):
+        await gateway.hear(text, user=one.user, account=one.account, place=f"{one.account}/{one.user}")
+    await until(lambda: gateway.model.running)
+    await gateway.clock.advance(1000)
+    hold.set()
+    await gateway.idle()
+    assert "1 of your messages grew old" in gateway.pager.texts("work/ann")[-1]
+    assert "2 of your messages grew old" in gateway.pager.texts("club/anna")[-1]
+
+
+async def test_two_identities_have_one_rate(path: Path, clock: HeldClock, accounts: dict[str, AccountConfig]) -> None:
+    async with Gateway(path, clock, accounts=accounts, per_minute=6) as gateway:
+        await link(gateway)
+        await clock.advance(60)
+        told = [
+            gateway.message(str(number), user=one.user, account=one.account)
+            for number, one in enumerate([ANN, ANNA] * 3)
+        ]
+        for message in told:
+            assert await gateway.inbox.receive(message) is Receipt.ACCEPTED
+            assert await gateway.inbox.receive(message) is Receipt.DUPLICATE  # given back to whom it was taken from
+        assert await gateway.hear("7", user="ann") is Receipt.REFUSED
+        assert await gateway.hear("7", user="anna", account="club") is Receipt.REFUSED
+        assert await gateway.hear("7", user="bob") is Receipt.ACCEPTED
+        await gateway.links.unlink(ANN)
+        assert await gateway.hear("8", user="anna", account="club") is Receipt.ACCEPTED
+        await gateway.idle()
+
+
 async def test_what_one_platform_holds_back_does_not_hold_up_the_other(gateway: Gateway) -> None:
     await link(gateway)
     gateway.pager.fail("send", HeldBack("write again"))

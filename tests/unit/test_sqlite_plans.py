@@ -66,7 +66,7 @@ async def test_everything_a_conversation_can_do_is_lookups(store: SqliteStore, c
     command = await store.begin_command(await accept(store, "/new", command=True))
     assert command is not None
     await accept(store, "three")
-    await store.expire(key(), received_before=clock.now())
+    await store.expire(key(), received_before=clock.now(), account=WORK)
     await store.renew(key(), before=None)
     await store.finish(command, Outcome(state=TurnState.COMMAND, parts=("new",)))
     await store.choose_model(key(), "big")
