@@ -239,6 +239,19 @@ async def test_a_long_history_is_taken_up_in_a_few_calls_and_no_further_back_tha
         assert (kept.summary.turns, len(kept.exchanges)) == (16 - 2, 2)
 
 
+async def test_so_are_a_few_windows_of_tokens(path: Path, clock: HeldClock, chat: Summing) -> None:
+    chat.usage = None
+    session = replace(LONG, max_turns=100, max_tokens=900)
+    async with opened(path, clock, chat, session=replace(session, summarize=False)) as gateway:
+        await ask(gateway, *(f"{number} {'x' * 200}" for number in range(40)))
+    async with gateway.again(session=session) as later:
+        await ask(later, "now")
+        kept = await memory(later)
+        assert kept.summary is not None
+        assert 20 <= kept.summary.turns <= 30
+        assert len(chat.tasks) <= 6
+
+
 async def test_names_of_a_shared_conversation_reach_the_summary(path: Path, clock: HeldClock, chat: Summing) -> None:
     async with opened(path, clock, chat, scope=Scope.CHANNEL) as gateway:
         for number in range(5):

@@ -25,8 +25,10 @@ from core.chat import ChatMessage
 from core.journal import Quota
 from core.links import Links
 from core.messages import AccountId, ConversationKey, InboundMessage, Person, Scope, UserId
+from core.sessions import SessionSettings
+from core.storage import summaries
 from tests.clock import HeldClock
-from tests.core.gateway import Gateway
+from tests.core.gateway import SESSION, Gateway
 from tests.core.scripted_chat import Step
 from tests.simulators.pager import Edits, Forms, Pager, PagerReply, Streams
 
@@ -103,20 +105,34 @@ UNGUARDED = {"same_text_per_minute": None, "channel_messages_per_minute": None}
 
 
 async def talk(
-    path: Path, clock: HeldClock, scope: Scope, kind: type[PagerReply], links: Mapping[Person, Person] = NOBODY
+    path: Path,
+    clock: HeldClock,
+    scope: Scope,
+    kind: type[PagerReply],
+    links: Mapping[Person, Person] = NOBODY,
+    *,
+    people: Sequence[str] = PEOPLE,
+    session: SessionSettings = SESSION,
 ) -> list[str]:
     """Everybody writes, in any order; what somebody got to see of another circle."""
     dice = random.Random(f"{scope}-{kind.__name__}")  # one seed each, so that a failure comes again
     accounts = {"work": AccountConfig(), "work-eu": AccountConfig()}
-    rounds = max(25, EXCHANGES // 16)
+    rounds = max(25, EXCHANGES // 16) * (4 if session.summarize else 1)
     async with Gateway(
-        path, clock, Pager(kind), scope=scope, accounts=accounts, quota=Quota(queued=1000), inbox=UNGUARDED
+        path,
+        clock,
+        Pager(kind),
+        scope=scope,
+        accounts=accounts,
+        quota=Quota(queued=1000),
+        inbox=UNGUARDED,
+        session=session,
     ) as gateway:
         gateway.model.default = answer
         await link_all(gateway, links)
 
         async def speak() -> None:
-            person, account = dice.choice(PEOPLE), dice.choice(sorted(accounts))
+            person, account = dice.choice(people), dice.choice(sorted(accounts))
             words = [f"remember {canary(person, account, scope)}", "what do you know?"]
             text = dice.choices([*words, "/retry", "/new", "/stop", "/forget yes"], [10, 8, 2, 1, 1, 1])[0]
             for _ in range(dice.randrange(4)):
@@ -146,6 +162,8 @@ async def talk(
                 if word not in (known(who, account, scope, links) if scope is Scope.USER else own):
                     leaks.append(f"{word} shown in {message.place}")
         assert checked > rounds
+        with_summary = sum("summed up by a program" in str(prompt) for prompt in gateway.model.prompts)
+        assert (with_summary > rounds // 10) is session.summarize
         assert leaks or (shared > 0) is (bool(links) and scope is Scope.USER)
         return leaks
 
@@ -164,6 +182,22 @@ async def test_a_link_joins_two_identities_of_one_person_and_nobody_else(
     path: Path, clock: HeldClock, scope: Scope, kind: type[PagerReply]
 ) -> None:
     assert await talk(path, clock, scope, kind, LINKED) == []
+
+
+SUMMED_UP = replace(SESSION, max_turns=1, summarize=True)
+
+
+@pytest.mark.parametrize("scope", list(Scope))
+async def test_nobody_s_canary_is_in_another_s_summary(path: Path, clock: HeldClock, scope: Scope) -> None:
+    assert await talk(path, clock, scope, PagerReply, people=PEOPLE[:14:4], session=SUMMED_UP) == []
+
+
+async def test_the_harness_notices_summaries_that_are_mixed_up(
+    path: Path, clock: HeldClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_anybody = summaries._SUMMARY.replace("WHERE conversation = ? AND", "WHERE ? > 0 AND")
+    monkeypatch.setattr(summaries, "_SUMMARY", of_anybody)
+    assert await talk(path, clock, Scope.USER, PagerReply, people=PEOPLE[:14:4], session=SUMMED_UP)
 
 
 async def test_the_harness_notices_a_link_that_leads_to_another(
