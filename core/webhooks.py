@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 
-from aiohttp import web
+from aiohttp import http_exceptions, web
 
 from core.clock import Clock
 
@@ -30,6 +30,10 @@ class Replays:
     def __contains__(self, signature: str) -> bool:
         return signature in self._accepted
 
+    def forget(self, signature: str) -> None:
+        """What came with it was not taken in after all: a copy may be."""
+        self._accepted.pop(signature, None)
+
     def add(self, signature: str) -> None:
         """A copy of this request is a replay from now on. (A retry by the platform is signed anew.)"""
         now = self._clock.monotonic()
@@ -42,7 +46,7 @@ class Replays:
 
 
 async def body_of(request: web.Request) -> bytes | None:
-    """The body; None if it is too large or too slow."""
+    """The body; None if it is too large, too slow, cut short or wrongly encoded."""
     if (request.content_length or 0) > LARGEST_BODY:
         return None
     body = bytearray()
@@ -53,5 +57,8 @@ async def body_of(request: web.Request) -> bytes | None:
                 if len(body) > LARGEST_BODY:
                     return None
     except (TimeoutError, ConnectionError, web.HTTPException):
+        return None
+    except (web.RequestPayloadError, http_exceptions.BadHttpMessage):
+        request.content.feed_eof()  # else aiohttp would go on reading it after the answer
         return None
     return bytes(body)

@@ -6,11 +6,14 @@ program is under fire it is a seeded one. CHATGPT_MS_EXAMPLES sets how many exam
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -280,3 +283,82 @@ def check_message(message: InboundMessage) -> None:
 def _is(value: object, kind: type) -> bool:
     """Not of a subclass either: True is no number."""
     return type(value) is kind
+
+
+# HTTP as it is on the wire
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a server answered to bytes."""
+
+    statuses: tuple[int, ...]
+    """Of each response, in order; empty where the connection was closed without a word."""
+    body: bytes = b""
+    """Of the last one."""
+
+    @property
+    def status(self) -> int:
+        """Of the last one; 0 for none."""
+        return self.statuses[-1] if self.statuses else 0
+
+
+async def spoken(port: int, *pieces: bytes, responses: int = 1, hang_up: bool = False, seconds: float = 10.0) -> Heard:
+    """Send `pieces` one after the other, then listen for so many responses, or until the server closes.
+
+    `hang_up` ends our side after the last piece. Raises TimeoutError where the server neither answers nor closes.
+    """
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    statuses: list[int] = []
+    body = b""
+    try:
+        async with asyncio.timeout(seconds):
+            with suppress(ConnectionError):
+                for piece in pieces:
+                    writer.write(piece)
+                    await writer.drain()
+                if hang_up and writer.can_write_eof():
+                    writer.write_eof()
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                while len(statuses) < responses:
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    status, body = int(head.split(b" ", 2)[1]), b""
+                    if status == 100:
+                        continue
+                    body = (
+                        await reader.readexactly(_length(head))
+                        if b"chunked" not in head.lower()
+                        else await reader.read()
+                    )
+                    statuses.append(status)
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+    return Heard(tuple(statuses), body)
+
+
+def request(
+    path: str,
+    headers: Sequence[tuple[str, str | bytes]],
+    body: bytes = b"",
+    *,
+    method: str = "POST",
+    length: bool = True,
+) -> bytes:
+    """Bytes of one request; header values stand as they are."""
+    lines = [f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n".encode()]
+    for field, value in headers:
+        lines.append(
+            field.encode("latin-1") + b": " + (value if isinstance(value, bytes) else value.encode()) + b"\r\n"
+        )
+    if length:
+        lines.append(b"Content-Length: %d\r\n" % len(body))
+    return b"".join(lines) + b"\r\n" + body
+
+
+def _length(head: bytes) -> int:
+    for line in head.split(b"\r\n"):
+        if line.lower().startswith(b"content-length:"):
+            return int(line.partition(b":")[2])
+    return 0

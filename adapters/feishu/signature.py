@@ -47,3 +47,7 @@ class Signatures:
     def accepted(self, signature: str) -> None:
         """A copy of this request is a replay from now on."""
         self._replays.add(signature)
+
+    def refused(self, signature: str) -> None:
+        """It was not taken in after all: a copy may be."""
+        self._replays.forget(signature)

@@ -46,10 +46,11 @@ class Webhook:
             return web.Response(status=401)
         if event is None:
             return web.Response(status=400)
+        self._signatures.accepted(signature)  # before it is: copies that come at once are no less copies
         verdict = await self._handle(event)
         if not verdict.acknowledged:
+            self._signatures.refused(signature)
             return web.Response(status=503, headers={"Retry-After": "5"})
-        self._signatures.accepted(signature)
         return web.json_response(dict(verdict.body or {}))
 
     def _event(self, body: bytes) -> Mapping[str, Any] | None:

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from adapters.slack.link import Handle
 from adapters.slack.signature import Signatures
-from core.untrusted import json_of
+from core.untrusted import json_of, text_in
 from core.webhooks import body_of
 
 log = structlog.get_logger(__name__)
@@ -36,11 +36,12 @@ class Webhook:
             return web.Response(status=400)
         if kind == "url_verification":
             self._signatures.accepted(signature)
-            return web.Response(text=str(payload.get("challenge", "")))
+            return web.Response(body=text_in(payload, "challenge").encode(errors="replace"), content_type="text/plain")
+        self._signatures.accepted(signature)  # before it is: copies that come at once are no less copies
         verdict = await self._handle(kind, payload)
         if not verdict.acknowledged:
+            self._signatures.refused(signature)
             return web.Response(status=503, headers={"Retry-After": "5"})
-        self._signatures.accepted(signature)
         return web.json_response(dict(verdict.body)) if verdict.body else web.Response()
 
 
