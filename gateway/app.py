@@ -148,7 +148,7 @@ class App:
         headroom = Headroom()
         self.paid = PaidCalls(self.store, self.limits, headroom, clock)
         stack.push_async_callback(self.paid.close)
-        compactor = await stack.enter_async_context(
+        self.compactor = await stack.enter_async_context(
             Compactor(
                 self.store,
                 self.sessions,
@@ -159,7 +159,7 @@ class App:
                 places=lambda: self.chatgpt.settings.concurrency,
             )
         )
-        headroom.wanted = compactor.give_way
+        headroom.wanted = self.compactor.give_way
         delivery = Delivery(self.store, clock, ambiguous=lambda account: self._account(account).ambiguous)
         responder = Responder(
             self.store,
@@ -171,7 +171,7 @@ class App:
             models=self.models,
             limits=self.limits,
             stale_after=lambda: self.config.sessions.stale_after,
-            outgrown=compactor.want,
+            outgrown=self.compactor.want,
         )
         commands = Commands(
             ConversationCommands(
