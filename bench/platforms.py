@@ -92,7 +92,13 @@ async def _replies(name: str, folder: Path) -> None:
                     "chat": {"base_url": model.url, "api_key": "bench", "model": "bench"},
                     "storage": {"url": f"sqlite:{folder / name}.db"},
                     "server": {"port": 0},
-                    "limits": {"messages_per_minute": None, "messages_per_day": None, "tokens_per_day": None},
+                    "limits": {
+                        "messages_per_minute": None,
+                        "messages_per_day": None,
+                        "tokens_per_day": None,
+                        "same_text_per_minute": None,
+                        "channel_messages_per_minute": None,
+                    },
                     "accounts": {"api": "off", "web": "off", "bot": block},
                     "log": {"level": "error"},
                 }

@@ -153,6 +153,10 @@ class World:
     folder: Path
     changes: dict[str, Any] = field(default_factory=dict)
     """Keys that every account of the next gateway gets."""
+    single: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Further ones, by account."""
+    limits: dict[str, Any] = field(default_factory=dict)
+    """Those of the next gateway, which has none by itself."""
     clock: LaterClock = field(default_factory=LaterClock)
     """That of the gateway; adapters have the machine's."""
 
@@ -173,11 +177,18 @@ class World:
             "chat": {"base_url": self.model.url, "api_key": "sk-of-the-test", "model": "test-model"},
             "storage": {"url": f"sqlite:{self.folder / 'data' / 'test.db'}"},
             "server": {"port": 0},
-            "limits": {"messages_per_minute": None, "messages_per_day": None, "tokens_per_day": None},
+            "limits": {
+                "messages_per_minute": None,
+                "same_text_per_minute": None,
+                "channel_messages_per_minute": None,
+                "messages_per_day": None,
+                "tokens_per_day": None,
+                **self.limits,
+            },
             "accounts": {
                 "api": "off",
                 "web": "off",
-                **{name: {**block, **self.changes} for name, block in written.items()},
+                **{name: {**block, **self.changes, **self.single.get(name, {})} for name, block in written.items()},
             },
         }
         config.write_text(json.dumps(document), encoding="utf-8")

@@ -145,11 +145,11 @@ async def test_new_ends_the_running_answer_and_dismisses_what_waited(path: Path,
 
 async def test_what_is_written_after_new_is_answered_even_if_both_come_at_once(gateway: Gateway) -> None:
     await gateway.ask("1")
-    for _ in range(20):
-        await asyncio.gather(gateway.hear("/new"), gateway.hear("after"))
+    for number in range(20):
+        await asyncio.gather(gateway.hear("/new"), gateway.hear(f"after {number}"))
         await gateway.idle()
-        assert gateway.pager.texts()[-1] == "answer to after"
-        assert [message.content for message in gateway.model.prompts[-1]] == ["Be brief.", "after"]
+        assert gateway.pager.texts()[-1] == f"answer to after {number}"
+        assert [message.content for message in gateway.model.prompts[-1]] == ["Be brief.", f"after {number}"]
 
 
 async def test_nothing_is_begun_while_an_earlier_command_is_carried_out(gateway: Gateway) -> None:

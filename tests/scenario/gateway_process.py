@@ -89,7 +89,13 @@ class GatewayProcess:
             "chat": {"base_url": model, "api_key": MODEL_KEY, "model": "test-model", "retries": 0},
             "server": {"port": 0},
             "storage": {"url": f"sqlite:{self.database}"},
-            "limits": {"messages_per_minute": None, "messages_per_day": None, "tokens_per_day": None},
+            "limits": {
+                "messages_per_minute": None,
+                "messages_per_day": None,
+                "tokens_per_day": None,
+                "same_text_per_minute": None,
+                "channel_messages_per_minute": None,
+            },
             "log": {"format": "json"},
         }
         self.configure(config or {})
