@@ -30,6 +30,7 @@ from core.journal import (
     OutboxState,
     Outcome,
     Quota,
+    Summary,
     Turn,
     TurnState,
 )
@@ -78,6 +79,8 @@ class Conversation:
     broken_off: Begun | None = None
     unsent: list[Begun] = field(default_factory=list)
     exchanges: list[Exchange] = field(default_factory=list)
+    summed_up: int = 0
+    """How many of the oldest exchanges are in its summary."""
 
 
 users = st.sampled_from(USERS)
@@ -349,6 +352,27 @@ class JournalMachine(RuleBasedStateMachine):
         if known or any(row.user == user for row in self.rows.values()):
             conversation.generation += 1
             conversation.exchanges = []
+            conversation.summed_up = 0
+
+    @rule(user=users, most=st.integers(1, 4), late=st.booleans(), renewed=st.booleans())
+    def sum_up(self, user: str, most: int, late: bool, renewed: bool) -> None:
+        """The oldest exchanges are summed up; not where that comes too late: for a summary, or a generation, before."""
+        conversation = self.conversations[user]
+        generation, earlier = conversation.generation, conversation.summed_up
+        memory = self.run(self.store.memory(key(user), generation, most=1000))
+        assert (memory.summary.turns if memory.summary is not None else 0) == earlier
+        of = tuple(exchange.turn for exchange in memory.exchanges[:most] if exchange.turn is not None)
+        if not of:
+            return
+        if renewed:
+            self.renew(user)
+        first = of[0] if memory.summary is None else memory.summary.first
+        summary = Summary(text=f"of {earlier + len(of)}", first=first, upto=of[-1], turns=earlier + len(of))
+        for again in (False, True) if late else (False,):
+            stored = self.run(self.store.sum_up(key(user), generation, summary, instead_of=memory.summary, of=of))
+            assert stored is not (again or renewed)
+        if not renewed:
+            conversation.summed_up = summary.turns
 
     @rule(user=users)
     def expire(self, user: str) -> None:
@@ -446,6 +470,9 @@ class JournalMachine(RuleBasedStateMachine):
             assert exchanges == tuple(conversation.exchanges)
             state = await self.store.state(key(user))
             assert (state.generation, state.turns) == (conversation.generation, len(conversation.exchanges))
+            memory = await self.store.memory(key(user), conversation.generation, most=1000)
+            assert memory.exchanges == tuple(conversation.exchanges[conversation.summed_up :])
+            assert state.summed_up == conversation.summed_up
         states = [row.state for row in self.rows.values()]
         figures = await self.store.figures()
         assert figures.waiting == states.count(InboxState.NEW)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.journal import Outcome, TurnState
+from core.journal import Outcome, Summary, TurnState
 from core.storage.sqlite import SqliteStore
 from tests.clock import HeldClock
 from tests.contract.journal_scenes import accept, answered, begin, deliver, exchange, key
@@ -22,10 +22,20 @@ def _found(path: Path, text: str) -> int:
     return sum(file.read_bytes().count(text.encode()) for file in files)
 
 
+async def _sum_up(store: SqliteStore, user: str, text: str) -> None:
+    """Everything so far, in words that are in no other text."""
+    memory = await store.memory(key(user), 1, most=99)
+    of = tuple(exchange.turn for exchange in memory.exchanges if exchange.turn is not None)
+    first = of[0] if memory.summary is None else memory.summary.first
+    summary = Summary(text=f"sum-{text}", first=first, upto=of[-1], turns=len(of))
+    assert await store.sum_up(key(user), 1, summary, instead_of=memory.summary, of=of)
+
+
 async def _talk(store: SqliteStore, user: str, secret: str, length: int) -> None:
     """Every kind of row that holds a text, of about `length` characters."""
     text = (secret + " ") * max(1, length // len(secret))
     await exchange(store, text, text, user=user)
+    await _sum_up(store, user, text)
     await accept(store, text, user=user)
     await deliver(
         store,
@@ -60,6 +70,7 @@ async def test_a_sweep_leaves_no_byte_of_a_text(tmp_path: Path, clock: HeldClock
     async with SqliteStore(path, clock=clock) as store:
         for number in range(30):
             await exchange(store, CANARY * 30, CANARY * 30, user=f"user{number}")
+            await _sum_up(store, f"user{number}", CANARY * 30)
         await clock.advance(40 * 86_400)
         await exchange(store, NEIGHBOUR, NEIGHBOUR, user="bob")
         while await store.sweep(older_than=clock.now() - timedelta(days=30), most=10):
