@@ -27,7 +27,7 @@ check: $(VENV)/.dev ## Format, lint, types, import rules, fast tests: before eac
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q -m 'not slow and not process and not browser' $(ARGS)
 
-bench: $(VENV)/.dev ## Measure; prints tables, takes some minutes
+bench: $(VENV)/.dev ## Measure; prints tables, takes half an hour (ARGS=quick: some minutes)
 	$(BIN)/python -m bench $(ARGS)
 
 fmt: $(VENV)/.dev ## Format and fix what can be fixed

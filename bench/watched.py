@@ -1,6 +1,7 @@
-"""The gateway as a process that times every callback of its event loop: `python -m bench.watched config.yaml`.
+"""The gateway as a process that times every callback of its event loop: `python -m bench.watched config.yaml [REPORT]`.
 
-Prints `ready`, and when its input ends a JSON object with what the callbacks took.
+Prints `ready`, and for each line of its input a JSON object with what the callbacks took. With REPORT, a file, the object is
+written there when the process is terminated; SIGUSR1 forgets what came before.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+import signal
 import sys
 import time
 from asyncio import events
@@ -42,6 +44,11 @@ class Watch:
 
         events.Handle._run = timed  # type: ignore[method-assign, assignment]  # there is no other way to see all of them
 
+    def forget(self) -> None:
+        """What came before was the start."""
+        self.longest.clear()
+        self.count = self.over_10_ms = 0
+
     def report(self) -> dict[str, Any]:
         """Seconds, and the callbacks that took most."""
         worst = sorted(self.longest, reverse=True)[:5]
@@ -64,18 +71,24 @@ def _name(handle: Any) -> str:
     return str(getattr(callback, "__qualname__", callback))
 
 
-async def main(path: str) -> None:
+async def main(path: str, report: str = "") -> None:
     log.configure("error", "json")
     watch = Watch()
     async with App(load(Path(path), {})):
         watch.start()
         print("ready", flush=True)
+        if report:
+            loop, stop = asyncio.get_running_loop(), asyncio.Event()
+            loop.add_signal_handler(signal.SIGTERM, stop.set)
+            loop.add_signal_handler(signal.SIGUSR1, watch.forget)
+            await stop.wait()
+            Path(report).write_text(json.dumps(watch.report()))
+            return
         while line := (await asyncio.to_thread(sys.stdin.readline)).strip():
-            if line == "forget":  # what came before was the start
-                watch.longest.clear()
-                watch.count = watch.over_10_ms = 0
+            if line == "forget":
+                watch.forget()
             print(json.dumps(watch.report()), flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(*sys.argv[1:]))

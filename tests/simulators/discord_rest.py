@@ -104,6 +104,8 @@ class Rest:
         self.pause = 0.0
         self.expired_links = False
         self._buckets: dict[str, deque[float]] = defaultdict(deque)
+        self._nonces: dict[tuple[str, str], Post] = {}
+        """The last message of each bot and nonce."""
 
     def routes(self) -> list[web.RouteDef]:
         """All under /api/v10, and the files."""
@@ -153,7 +155,8 @@ class Rest:
                 return _json(refused.status, refused.body)
             if fault is not None:
                 return await self._break(request, fault)
-            headers = self._bucket(kind, request.match_info.get("channel", ""))
+            place = request.match_info.get("channel") or request.match_info.get("token", "")  # a webhook's is its own
+            headers = self._bucket(kind, place)
             if isinstance(headers, web.Response):
                 self.world.complaints.append(f"{request.method} {request.path} went over its rate limit")
                 return headers
@@ -301,12 +304,11 @@ class Rest:
         if nonce is not None and len(str(nonce)) > LONGEST_NONCE:
             raise Refusal(400, 50035, "Invalid Form Body", {"nonce": {"_errors": [{"code": "BASE_TYPE_BAD_LENGTH"}]}})
         if nonce is not None and body.get("enforce_nonce"):
-            for post in (post for each in self.world.channels.values() for post in each.posts.values()):
-                recent = time.monotonic() - post.at < NONCE_WINDOW
-                if recent and post.nonce == nonce and post.author == bot.user:
-                    if post.removed:
-                        raise Refusal(404, 10008, "Unknown Message")
-                    return post.data | {"nonce": nonce}
+            earlier = self._nonces.get((bot.user, str(nonce)))
+            if earlier is not None and time.monotonic() - earlier.at < NONCE_WINDOW:
+                if earlier.removed:
+                    raise Refusal(404, 10008, "Unknown Message")
+                return earlier.data | {"nonce": nonce}
         reference = body.get("message_reference")
         if reference is not None and reference["message_id"] not in {post.id for post in channel.living()}:
             if reference.get("fail_if_not_exists", True):
@@ -316,6 +318,8 @@ class Rest:
             reference = None
         post = await self._publish(channel, bot, body, files, answers=reference and reference["message_id"])
         post.nonce = nonce
+        if nonce is not None:
+            self._nonces[bot.user, str(nonce)] = post
         return post.data | {"nonce": nonce}
 
     async def _publish(

@@ -164,6 +164,8 @@ class World:
         self.ids = Snowflakes()
         self.bots: dict[str, Bot] = {}
         self.channels: dict[str, Channel] = {}
+        self._named: dict[tuple[int, str, str], Channel] = {}
+        """Text channels by their names, direct chats by who is in them."""
         self.people = dict(PEOPLE)
         self.guests: set[str] = set()
         """Ids of those who are guests of the server."""
@@ -194,17 +196,17 @@ class World:
 
     def channel(self, name: str) -> Channel:
         """A text channel of the server."""
-        for channel in self.channels.values():
-            if channel.type == GUILD_TEXT and channel.name == name:
-                return channel
-        return self._add(Channel(id=self.ids.new(), type=GUILD_TEXT, name=name))
+        place = (GUILD_TEXT, name, "")
+        if place not in self._named:
+            self._named[place] = self._add(Channel(id=self.ids.new(), type=GUILD_TEXT, name=name))
+        return self._named[place]
 
     def direct(self, user: str, bot: Bot) -> Channel:
         """The chat of a person with a bot."""
-        for channel in self.channels.values():
-            if channel.type == DM and channel.person == user and channel.bot == bot.name:
-                return channel
-        return self._add(Channel(id=self.ids.new(), type=DM, name="", person=user, bot=bot.name))
+        place = (DM, user, bot.name)
+        if place not in self._named:
+            self._named[place] = self._add(Channel(id=self.ids.new(), type=DM, name="", person=user, bot=bot.name))
+        return self._named[place]
 
     def thread(self, parent: Channel, message: str, name: str, owner: str) -> Channel:
         """A thread on a message, which has the message's id."""

@@ -266,6 +266,8 @@ class FeishuState:
         """Only settings do: to write a card anew leaves it in the mode that it was in."""
         self.speed = 1.0
         """How many times faster than in life the long times pass: redeliveries, tokens, streaming mode, uuids."""
+        self._named: dict[str, FeishuChat] = {}
+        """Direct chats by their names."""
         self._numbers = itertools.count(1)
         self._last = 0
 
@@ -302,10 +304,9 @@ class FeishuState:
 
     def direct(self, person: str, app: FeishuApp) -> FeishuChat:
         name = f"{person} with {app.name}"
-        for chat in self.chats.values():
-            if (chat.kind, chat.name) == ("p2p", name):
-                return chat
-        chat = FeishuChat(self.new_id("oc_"), name, "p2p", person=person)
+        if name in self._named:
+            return self._named[name]
+        chat = self._named[name] = FeishuChat(self.new_id("oc_"), name, "p2p", person=person)
         chat.closed_to = {other.name for other in self.apps.values()} - {app.name}
         return self._add(chat)
 
