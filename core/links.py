@@ -86,10 +86,6 @@ class Links:
         link = self._links.get(Person(account, user))
         return Person(account, user) if link is None else link.to
 
-    def link_of(self, person: Person) -> Link | None:
-        """The link that makes `person` somebody else's identity."""
-        return self._links.get(person)
-
     def others(self, person: Person) -> Sequence[Person]:
         """The other identities of the same person, the root first."""
         root = self.person(*person)
@@ -169,14 +165,15 @@ class Links:
             return offer
 
     async def withdraw(self, person: Person) -> bool:
-        """The code of `person` is no longer valid, entered or not. False: there was none."""
+        """Neither the code of `person` leads to a link any more, entered or not, nor one that they entered. False: there
+        was none."""
         async with self._changing:
             self._expire()
-            if person not in self._offers:
-                return False
-            await self._archive.remove_link_offer(person)
-            self._drop(person)
-            return True
+            owners = [owner for owner, offer in self._offers.items() if person in (owner, offer.other)]
+            for owner in owners:
+                await self._archive.remove_link_offer(owner)
+                self._drop(owner)
+            return bool(owners)
 
     async def burn(self, code: str) -> None:
         """A code was shown where others can read it: it is no longer valid."""

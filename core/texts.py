@@ -204,8 +204,8 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "您的关联码：`{code}`。请在 {minutes} 分钟内在另一平台发送 `/link {code}`，再回到这里发送 `/link`。请勿给任何人看。",
     ),
     "link_entered": (
-        "This is the code of {owner}. To confirm, send `/link` on {account}; their conversation then goes on here, and yours rests.",
-        "这是 {owner} 的关联码。请到 {account} 发送 `/link` 确认；之后那边的会话会在这里继续，您在这里的会话暂时搁置。",
+        "This is the code of {owner}. If that is you, send `/link` on {account} to confirm: that conversation then goes on here, and the one here rests. If not, send `/link no`: they could read what you write.",
+        "这是 {owner} 的关联码。如果是您本人，请到 {account} 发送 `/link` 确认，之后那边的会话会在这里继续，这里的会话暂时搁置。如果不是，请发送 `/link no`，否则对方能读到您写的内容。",
     ),
     "link_answered": (
         "Your code was entered by {other}. If that is you, send `/link yes`: this conversation can then be read there too. Else send `/link no`.",

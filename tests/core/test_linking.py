@@ -72,9 +72,9 @@ async def test_both_sides_agree_and_the_conversation_goes_on_from_both(gateway: 
     await ask(gateway, ANN, "my cat is called Tom")
     await ask(gateway, ANNA, "something else")
     code = await code_of(gateway, ANN)
-    assert await ask(gateway, ANNA, f"/link {code}") == (
-        "This is the code of `Ann` (`ann` on `work`). To confirm, send `/link` on `work`; their conversation then goes on "
-        "here, and yours rests."
+    told = await ask(gateway, ANNA, f"/link {code}")
+    assert told.startswith(
+        "This is the code of `Ann` (`ann` on `work`). If that is you, send `/link` on `work` to confirm"
     )
     assert (await ask(gateway, ANN, "/link")).startswith("Your code was entered by `Anna` (`anna` on `club`). If that")
     assert (await ask(gateway, ANN, "/link yes")).startswith("Linked with `Anna` (`anna` on `club`).")
@@ -145,6 +145,15 @@ async def test_nothing_is_linked_before_the_owner_has_seen_who_entered_the_code(
     assert "no longer valid" in await ask(gateway, ANN, "/link no")
     assert "Nobody has entered" in await ask(gateway, ANN, "/link yes")
     assert "don't know this code" in await ask(gateway, ANNA, f"/link {code}")
+    assert gateway.links.all() == []
+
+
+async def test_whoever_entered_a_code_can_still_step_back(gateway: Gateway) -> None:
+    code = await code_of(gateway, ANN)
+    await ask(gateway, ANNA, f"/link {code}")
+    assert "no longer valid" in await ask(gateway, ANNA, "/link no")
+    assert CODE.search(await ask(gateway, ANN, "/link"))  # a new one: nobody has entered it
+    assert "Nobody has entered" in await ask(gateway, ANN, "/link yes")
     assert gateway.links.all() == []
 
 

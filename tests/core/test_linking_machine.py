@@ -213,10 +213,12 @@ class LinkingMachine(RuleBasedStateMachine):
 
     @rule(person=identities)
     def decline(self, person: Person) -> None:
-        """The owner takes the code back."""
+        """The owner takes the code back, or whoever entered it steps back."""
         told = self.tell(person, "/link no")
-        assert told.startswith("All right" if self.offer(person) is not None else "Nobody has entered")
-        self.offers.pop(person, None)
+        owners = [owner for owner in self.offers if (offer := self.offer(owner)) and person in (owner, offer.other)]
+        assert told.startswith("All right" if owners else "Nobody has entered")
+        for owner in owners:
+            del self.offers[owner]
 
     @rule(person=identities)
     def unlink(self, person: Person) -> None:
@@ -289,13 +291,13 @@ TestLinking.settings = SETTINGS
 
 
 def test_the_machine_notices_a_link_that_leads_to_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    link_of = Links.link_of
+    right = Links.person
 
-    def astray(self: Links, person: Person) -> Any:
-        link = link_of(self, person)
-        return None if link is None else replace(link, to=Person(AccountId("work"), UserId("bob")))
+    def astray(self: Links, account: AccountId, user: UserId) -> Person:
+        person = right(self, account, user)
+        return person if person == (account, user) else IDENTITIES[1]
 
-    monkeypatch.setattr(Links, "link_of", astray)
+    monkeypatch.setattr(Links, "person", astray)
     with pytest.raises(AssertionError):
         run_state_machine_as_test(
             LinkingMachine, settings=settings(SETTINGS, max_examples=200, database=None, phases=[Phase.generate])

@@ -15,7 +15,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -161,7 +160,7 @@ async def talk(
                 own = {f"canary-{who}-{account}-{scope}-end"}
                 if word not in (known(who, account, scope, links) if scope is Scope.USER else own):
                     leaks.append(f"{word} shown in {message.place}")
-        assert checked > rounds
+        assert leaks or checked > rounds
         with_summary = sum("summed up by a program" in str(prompt) for prompt in gateway.model.prompts)
         assert (with_summary > rounds // 10) is session.summarize
         assert leaks or (shared > 0) is (bool(links) and scope is Scope.USER)
@@ -203,13 +202,13 @@ async def test_the_harness_notices_summaries_that_are_mixed_up(
 async def test_the_harness_notices_a_link_that_leads_to_another(
     path: Path, clock: HeldClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    link_of = Links.link_of
+    right = Links.person
 
-    def astray(self: Links, person: Person) -> Any:
-        link = link_of(self, person)
-        return link and replace(link, to=identity(1, "work"))
+    def astray(self: Links, account: AccountId, user: UserId) -> Person:
+        person = right(self, account, user)
+        return person if person == (account, user) else identity(1, "work")
 
-    monkeypatch.setattr(Links, "link_of", astray)
+    monkeypatch.setattr(Links, "person", astray)
     assert await talk(path, clock, Scope.USER, PagerReply, LINKED)
 
 

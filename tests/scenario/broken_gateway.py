@@ -10,12 +10,11 @@ from pathlib import Path
 from types import TracebackType
 
 from core.adapter import Receipt
-from core.archive import Link
 from core.budgets import UNBOUNDED, Budgets
 from core.clock import Clock, SystemClock
 from core.journal import Accepted, Quota
 from core.links import Links
-from core.messages import ConversationKey, EventId, InboundMessage, MessageId, Person, Scope
+from core.messages import AccountId, ConversationKey, EventId, InboundMessage, MessageId, Person, Scope, UserId
 from core.storage import statements
 from core.storage.sqlite import SqliteStore
 from gateway import running
@@ -126,13 +125,13 @@ def shared() -> None:
 
 def astray() -> None:
     """Whoever is linked is taken for the first one who ever was."""
-    link_of = Links.link_of
+    right = Links.person
 
-    def of_the_first(self: Links, person: Person) -> Link | None:
-        link = link_of(self, person)
-        return link and replace(link, to=self.all()[0].to)
+    def of_the_first(self: Links, account: AccountId, user: UserId) -> Person:
+        person = right(self, account, user)
+        return person if person == (account, user) else self.all()[0].to
 
-    setattr(Links, "link_of", of_the_first)  # noqa: B010 - as above
+    setattr(Links, "person", of_the_first)  # noqa: B010 - as above
 
 
 if __name__ == "__main__":
