@@ -77,3 +77,17 @@ async def test_a_sweep_leaves_no_byte_of_a_text(tmp_path: Path, clock: HeldClock
             pass
         assert _found(path, CANARY) == 0
         assert _found(path, NEIGHBOUR) > 0
+
+
+@pytest.mark.parametrize("how", ["renewed", "rested"])
+async def test_a_summary_that_nobody_is_told_any_more_is_not_kept(tmp_path: Path, clock: HeldClock, how: str) -> None:
+    async with SqliteStore(tmp_path / "journal.db", clock=clock) as store:
+        await exchange(store, "q", "a")
+        await _sum_up(store, "ann", "text")
+        if how == "renewed":
+            await store.renew(key(), before=None)
+        else:
+            await clock.advance(7200)
+            await accept(store, "q")
+            await begin(store, idle_after=timedelta(hours=1))
+        assert await store._writer.run(lambda db: db.execute("SELECT text FROM summary").fetchall()) == []
