@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -13,21 +12,7 @@ from typing import Any, Self
 
 import structlog
 
-from core.adapter import Place
-from core.archive import (
-    ApiKey,
-    DeadLetter,
-    KnownPerson,
-    Link,
-    LinkOffer,
-    PairingRequest,
-    SessionInfo,
-    StorageFigures,
-    StoredTurn,
-    TraceStep,
-    Waiting,
-)
-from core.budgets import UNBOUNDED, Ahead, Budgets, Exhausted, Spent, Used, nobody_ahead
+from core.budgets import UNBOUNDED, Ahead, Budgets, Exhausted, Spent, nobody_ahead
 from core.clock import Clock
 from core.journal import (
     Accepted,
@@ -40,7 +25,6 @@ from core.journal import (
     OutboxPart,
     OutboxState,
     Outcome,
-    PartId,
     Quota,
     Reached,
     Recovery,
@@ -49,19 +33,20 @@ from core.journal import (
     Turn,
     TurnId,
 )
-from core.messages import AccountId, ChannelId, ConversationKey, EventId, InboundMessage, MessageId, Person, UserId
-from core.storage import inbound, links, outbound, people, records, spending, statements, summaries, turns, upkeep
+from core.messages import AccountId, ConversationKey, EventId, InboundMessage, MessageId, Person
+from core.storage import inbound, outbound, spending, statements, summaries, turns, upkeep
 from core.storage.codec import day, encode, micros, name, storable
 from core.storage.load import watch_load
 from core.storage.lock import LockFile
 from core.storage.opening import make_folder, open_database
 from core.storage.spending import watch_spending
+from core.storage.sqlite_archive import SqliteArchive
 from core.storage.writer import Operation, Writer
 
 _MICROSECOND = timedelta(microseconds=1)
 
 
-class SqliteStore:
+class SqliteStore(SqliteArchive):
     """Satisfies core.journal.Journal and core.archive.Archive. Entered once.
 
     Raises on entering: ConfigError (the path is not usable), StorageBusy (another process has it), StorageDamaged.
@@ -119,9 +104,6 @@ class SqliteStore:
                 "the database is large: only part of it was checked for damage", database=str(self._path)
             )
         return opened.connection
-
-    def _now(self) -> int:
-        return micros(self._clock.now())
 
     # Journal
 
@@ -191,9 +173,7 @@ class SqliteStore:
     async def release(self, turn: Turn, spent: Spent | None = None) -> None:
         today = day(self._clock.now())
         await self._writer.run(
-            partial(
-                inbound.release, turn=turn.id, epoch=turn.epoch, payers=turn.payers, spent=spent, today=today
-            ),
+            partial(inbound.release, turn=turn.id, epoch=turn.epoch, payers=turn.payers, spent=spent, today=today),
             lasting=spent is not None,
         )
 
@@ -331,125 +311,6 @@ class SqliteStore:
 
     async def forget(self, conversation: ConversationKey) -> int:
         return await self._writer.run(partial(upkeep.forget, key=str(conversation), now=self._now()), alone=True)
-
-    # Archive
-
-    async def sessions(
-        self,
-        *,
-        account: AccountId | None = None,
-        channel: ChannelId | None = None,
-        user: UserId | None = None,
-        limit: int = 100,
-    ) -> Sequence[SessionInfo]:
-        """See core.archive.Archive, also for the methods below."""
-        return await self._writer.run(
-            partial(records.sessions, account=account, channel=channel, user=user, limit=limit)
-        )
-
-    async def turns(self, conversation: ConversationKey, *, limit: int = 200) -> Sequence[StoredTurn]:
-        return await self._writer.run(partial(records.turns, key=str(conversation), limit=limit))
-
-    async def waiting(self, conversation: ConversationKey) -> Sequence[Waiting]:
-        return await self._writer.run(partial(records.waiting, key=str(conversation)))
-
-    async def trace(self, inbox: InboxId) -> Sequence[TraceStep]:
-        return await self._writer.run(partial(records.trace, inbox=inbox))
-
-    async def dead_letters(self, *, limit: int = 100) -> Sequence[DeadLetter]:
-        return await self._writer.run(partial(records.dead_letters, limit=limit))
-
-    async def used(self, person: Person) -> Sequence[tuple[Used, Used]]:
-        return await self._writer.run(partial(spending.used, person=person, today=day(self._clock.now())))
-
-    async def used_by_person(
-        self, *, account: AccountId | None, month: bool, limit: int = 100
-    ) -> Sequence[tuple[Person, Used]]:
-        today = day(self._clock.now())
-        since = spending.month_of(today) if month else today
-        rows = await self._writer.run(
-            partial(
-                spending.used_by_person, account=None if account is None else name(account), since=since, limit=limit
-            )
-        )
-        return [
-            (Person(AccountId(account), UserId(user)), Used(messages=messages, tokens=tokens, money=money))
-            for account, user, messages, tokens, money in rows
-        ]
-
-    async def places(self, account: AccountId, *, since: datetime, limit: int = 50) -> Sequence[Place]:
-        return await self._writer.run(partial(records.places, account=name(account), since=micros(since), limit=limit))
-
-    def last_sent(self, account: AccountId) -> datetime | None:
-        return self._last_sent.get(account)
-
-    async def retry_part(self, part: PartId) -> ConversationKey | None:
-        key = await self._writer.run(partial(outbound.retry_part, part=part, now=self._now()))
-        return None if key is None else ConversationKey.parse(key)
-
-    async def conversation_of(self, inbox: InboxId) -> ConversationKey | None:
-        return await self._writer.run(partial(records.conversation_of, inbox=inbox))
-
-    async def api_keys(self) -> Sequence[tuple[ApiKey, bytes]]:
-        return await self._writer.run(records.api_keys)
-
-    async def add_api_key(self, key: ApiKey, digest: bytes) -> None:
-        await self._writer.run(partial(records.add_api_key, key=key, digest=digest))
-
-    async def revoke_api_key(self, id: str) -> bool:
-        return await self._writer.run(partial(records.revoke_api_key, id=id, now=self._now()))
-
-    async def links(self) -> Sequence[Link]:
-        return await self._writer.run(links.links)
-
-    async def add_link(self, link: Link) -> None:
-        await self._writer.run(partial(links.add, link=link))
-
-    async def remove_links(self, person: Person) -> int:
-        return await self._writer.run(partial(links.remove, person=person))
-
-    async def link_offers(self) -> Sequence[LinkOffer]:
-        return await self._writer.run(partial(links.offers, now=self._now()))
-
-    async def put_link_offer(self, offer: LinkOffer) -> None:
-        await self._writer.run(partial(links.put_offer, offer=offer, now=self._now()))
-
-    async def remove_link_offer(self, person: Person) -> None:
-        await self._writer.run(partial(links.remove_offer, person=person))
-
-    async def people(self) -> Sequence[KnownPerson]:
-        return await self._writer.run(people.people)
-
-    async def keep_person(self, known: KnownPerson) -> None:
-        await self._writer.run(partial(people.keep_person, known=known))
-
-    async def remove_person(self, person: Person) -> bool:
-        return await self._writer.run(partial(people.remove_person, person=person))
-
-    async def pairings(self) -> Sequence[PairingRequest]:
-        return await self._writer.run(people.pairings)
-
-    async def add_pairing(self, request: PairingRequest) -> None:
-        await self._writer.run(partial(people.add_pairing, request=request))
-
-    async def remove_pairing(self, person: Person) -> None:
-        await self._writer.run(partial(people.remove_pairing, person=person))
-
-    async def figures(self) -> StorageFigures:
-        return await self._writer.run(partial(upkeep.figures, path=self._path))
-
-    async def sweep(self, *, older_than: datetime, most: int = 500) -> int:
-        removed = await self._writer.run(
-            partial(upkeep.sweep, older_than=micros(older_than), most=most, now=self._now())
-        )
-        if removed:
-            await self._writer.run(upkeep.truncate, alone=True)
-        return removed
-
-    async def backup(self, target: Path) -> int:
-        return await self._writer.run(
-            lambda db: upkeep.backup(db, target, partial(self._writer.serve_waiting, db)), alone=True
-        )
 
 
 def _execute(db: sqlite3.Connection, statement: str, values: tuple[Any, ...]) -> None:
