@@ -331,8 +331,8 @@ class Journal(Protocol):
     ) -> Turn | None:
         """Take the oldest waiting message, or up to `most` of them, and mark them running. None: nothing waits.
 
-        Taken together are only messages of one person. A broken-off turn comes back first and alone, and is not checked
-        again. A conversation that rested longer than `idle_after` gets a new generation.
+        Taken together are only messages of one person. A broken-off turn comes back first and alone; where something
+        is set aside for it still, which `recover` sees to, it is not checked again. A conversation that rested longer than `idle_after` gets a new generation.
 
         What the answer may cost is set aside of every budget, in this transaction. Where a budget holds what is spent,
         what is set aside and this, or holds something and nothing is set aside of it, the turn begins: so no budget is

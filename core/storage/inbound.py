@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.adapter import Receipt
 from core.budgets import NOBODY, Ahead, Budgets, Exhausted, Payers, Spent
@@ -148,6 +148,7 @@ def recover(db: sqlite3.Connection) -> tuple[list[str], list[tuple[int, str]]]:
     """Running rows wait again, with their turn. The conversations with work, oldest first, and the commands."""
     db.execute("UPDATE turn SET epoch = epoch + 1 WHERE id IN (SELECT turn FROM inbox WHERE state = 'running')")
     db.execute("UPDATE inbox SET state = 'new' WHERE state = 'running'")
+    spending.set_aside_again(db)
     conversations = db.execute(
         """
         SELECT conversation.key FROM (
@@ -196,8 +197,8 @@ def begin(db: sqlite3.Connection, beginning: Beginning) -> Begun | None:
     if broken is not None:
         rows = db.execute(statements.ROWS_OF_TURN, (broken,)).fetchall()
         begun = _resume(db, broken, beginning.key, (model, persona), rows)
-        weight = sum(len(row[1]) for row in rows)
-        spending.set_aside(db, broken, begun.payers, beginning.budgets.reserve(model, weight))
+        if not spending.is_set_aside(db, broken):
+            begun = _afford_again(db, beginning, begun)
     else:
         waiting = db.execute(statements.WAITING, (conversation, beginning.most)).fetchall()
         if not waiting:
@@ -205,7 +206,7 @@ def begin(db: sqlite3.Connection, beginning: Beginning) -> Begun | None:
         account, user = waiting[0][4:]
         payers = spending.payers_of(db, account, user)
         rows = [row[:4] for row in _of_one_person(db, waiting, payers)]
-        reserve, exhausted = _afford(db, beginning, (account, user), payers, model, rows)
+        reserve, exhausted = _afford(db, beginning, Person(AccountId(account), UserId(user)), payers, model, rows)
         if beginning.idle is not None and last_active is not None and rows[0][2] - last_active > beginning.idle:
             generation, exchanges = generation + 1, 0
             summaries.drop(db, conversation)
@@ -220,6 +221,7 @@ def begin(db: sqlite3.Connection, beginning: Beginning) -> Begun | None:
             beginning.instance,
             payers=payers,
             exhausted=exhausted,
+            reserve=None if exhausted is not None else reserve,
         )
         if exhausted is None:
             spending.set_aside(db, begun.id, payers, reserve)
@@ -243,18 +245,32 @@ def _of_one_person(
 def _afford(
     db: sqlite3.Connection,
     beginning: Beginning,
-    sender: tuple[str, str],
+    person: Person,
     payers: Payers,
     model: str | None,
     rows: list[RawRow],
 ) -> tuple[Spent, Exhausted | None]:
     """What is to be set aside, or the budget of which nothing is left. Raises BudgetInUse."""
-    budgets, person = beginning.budgets, Person(AccountId(sender[0]), UserId(sender[1]))
+    budgets = beginning.budgets
     exhausted = spending.exhausted(db, budgets, person, payers, beginning.today, messages=False)
     reserve = budgets.reserve(model, sum(len(row[1]) for row in rows))
     if exhausted is None:
         spending.check_room(db, budgets, person, payers, reserve, beginning.today, beginning.ahead)
     return reserve, exhausted
+
+
+def _afford_again(db: sqlite3.Connection, beginning: Beginning, begun: Begun) -> Begun:
+    """A turn that was put back, or for which nothing was left, is begun again like a new one. Raises BudgetInUse."""
+    sender = decode(begun.rows[-1][1])
+    person = Person(sender.account, sender.sender.id)
+    payers = begun.payers
+    if payers is NOBODY:  # of an older version
+        payers = spending.payers_of(db, name(person.account), name(person.user))
+    reserve, exhausted = _afford(db, beginning, person, payers, begun.model, begun.rows)
+    if exhausted is None:
+        spending.set_aside(db, begun.id, payers, reserve)
+        db.execute(statements.SET_ASIDE_ANEW, (*payers.person, payers.account, reserve.tokens, reserve.money, begun.id))
+    return replace(begun, payers=payers, exhausted=exhausted)
 
 
 def begin_command(db: sqlite3.Connection, inbox: int, now: int, instance: str) -> Begun | None:
@@ -294,11 +310,13 @@ def _start(
     *,
     payers: Payers | None,
     exhausted: Exhausted | None = None,
+    reserve: Spent | None = None,
 ) -> Begun:
     """`payers` is None for a command."""
     name = turn_key(instance, rows[0])
     paid = (None, None, None) if payers is None else (*payers.person, payers.account)
-    values = (name, conversation, generation, payers is None, now, *paid)
+    aside = (None, None) if reserve is None else (reserve.tokens, reserve.money)
+    values = (name, conversation, generation, payers is None, now, *paid, *aside)
     turn = db.execute(statements.ADD_TURN, values).lastrowid or 0
     return Begun(
         id=turn,

@@ -1,7 +1,7 @@
 """What is spent, what is set aside, and whether something is left: all of it inside the caller's transaction.
 
 What is set aside stands in temporary tables: they take part in transactions and savepoints, so they roll back with what
-they count, and they end with the process, so that nothing stays set aside for an answer that a crash broke off.
+they count. A restart begins with what belongs to the turns that are begun again, so nothing stays set aside for ever.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import date
 
 from core.budgets import (
+    NOBODY,
     Ahead,
     Allowance,
     BudgetInUse,
@@ -84,6 +85,22 @@ def watch_spending(db: sqlite3.Connection) -> None:
     db.executescript(_SETUP)
 
 
+def set_aside_again(db: sqlite3.Connection) -> None:
+    """What an earlier process had set aside for turns that it did not end, until they are begun again or dropped."""
+    db.execute(
+        """
+        INSERT INTO reserved (id, payer_account, payer_user, account, tokens, cost)
+        SELECT id, payer_account, payer_user, account, reserved_tokens, reserved_cost FROM turn
+        WHERE id IN (SELECT turn FROM inbox WHERE state = 'new' AND turn > 0) AND reserved_tokens IS NOT NULL
+        """
+    )
+
+
+def is_set_aside(db: sqlite3.Connection, turn: int) -> bool:
+    """Whether something is set aside for this turn."""
+    return db.execute(statements.RESERVED, (turn,)).fetchone() is not None
+
+
 def payers_of(db: sqlite3.Connection, account: str, user: str) -> Payers:
     """Who pays for what `user` asks through `account`."""
     linked = db.execute(statements.PAYER, (account, user)).fetchone()
@@ -99,7 +116,7 @@ def count_message(db: sqlite3.Connection, payers: Payers, today: int) -> None:
 
 def charge(db: sqlite3.Connection, payers: Payers, spent: Spent, today: int) -> None:
     """Write down what a call cost."""
-    if spent.tokens or spent.money:
+    if payers is not NOBODY and (spent.tokens or spent.money):
         for account, user in payers.subjects:
             db.execute(statements.CHARGE, (account, user, today, spent.tokens, spent.money))
 
@@ -159,6 +176,17 @@ def set_aside(db: sqlite3.Connection, id: int, payers: Payers, reserve: Spent) -
 def free(db: sqlite3.Connection, id: int) -> None:
     """Nothing is set aside for `id` any more."""
     db.execute(statements.UNRESERVE, (id,))
+
+
+def free_waiting(db: sqlite3.Connection, conversation: int) -> None:
+    """The turns of a conversation that wait to be begun again are about to be dropped."""
+    db.execute(
+        """
+        DELETE FROM reserved WHERE id IN (
+            SELECT turn FROM inbox WHERE conversation = ? AND command = 0 AND turn > 0 AND state = 'new')
+        """,
+        (conversation,),
+    )
 
 
 def charge_forgotten(db: sqlite3.Connection, turn: int, payers: Payers, spent: Spent | None, today: int) -> None:

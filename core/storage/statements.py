@@ -45,8 +45,9 @@ FROM inbox JOIN conversation ON conversation.id = inbox.conversation
 WHERE inbox.id = ? AND inbox.state = 'new' AND inbox.command = 1"""
 
 ADD_TURN = """
-INSERT INTO turn (key, conversation, generation, command, started_at, payer_account, payer_user, account)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
+INSERT INTO turn (key, conversation, generation, command, started_at, payer_account, payer_user, account,
+                  reserved_tokens, reserved_cost)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 NEXT_OWNER = "UPDATE turn SET epoch = epoch + 1 WHERE id = ?"
 
@@ -104,6 +105,11 @@ INSERT INTO usage (account, user, day, tokens, cost) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (account, user, day) DO UPDATE SET tokens = tokens + excluded.tokens, cost = cost + excluded.cost"""
 
 RESERVE = "INSERT INTO reserved (id, payer_account, payer_user, account, tokens, cost) VALUES (?, ?, ?, ?, ?, ?)"
+
+RESERVED = "SELECT 1 FROM reserved WHERE id = ?"
+
+SET_ASIDE_ANEW = """
+UPDATE turn SET payer_account = ?, payer_user = ?, account = ?, reserved_tokens = ?, reserved_cost = ? WHERE id = ?"""
 
 UNRESERVE = "DELETE FROM reserved WHERE id = ?"
 

@@ -121,6 +121,7 @@ def _forget(db: sqlite3.Connection, key: str, now: int) -> int:
     db.execute("DELETE FROM exchange WHERE conversation = ?", (conversation,))
     summaries.drop(db, conversation)
     db.execute("DELETE FROM outbox WHERE conversation = ?", (conversation,))
+    spending.free_waiting(db, conversation)
     # A command that runs keeps its row and its turn: this may be the one that asks to forget.
     db.execute(
         """

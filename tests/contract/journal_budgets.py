@@ -307,7 +307,7 @@ class BudgetContract(EngineContract):
         await accept(store)
         await start(store, budgets)
 
-    async def test_nothing_stays_set_aside_over_a_crash(self, engine: Engine) -> None:
+    async def test_over_a_crash_it_stays_set_aside_for_the_turn_that_is_begun_again(self, engine: Engine) -> None:
         budgets = person(tokens_per_day=10)
         async with engine.open() as store:
             await ask(store, "ann", "a", "b")
@@ -315,12 +315,55 @@ class BudgetContract(EngineContract):
             await engine.crash(store)
         async with engine.open() as store:
             await store.recover()
-            second = await start(store, budgets, place="b")
-            await start(store, budgets, place="a")  # begun before: not checked again, but set aside
-            await store.finish(second, spent(1))
-            await ask(store, "ann", "c")
             with pytest.raises(BudgetInUse):
-                await start(store, budgets, place="c")
+                await start(store, budgets, place="b")
+            first = await start(store, budgets, place="a", ahead=lambda _: True)  # it is not checked again
+            assert first.exhausted is None
+            await store.finish(first, spent(1))
+            await start(store, budgets, place="b")
+
+    @pytest.mark.parametrize("end", ["renew", "expire", "forget"])
+    async def test_what_is_not_begun_again_is_not_set_aside(self, engine: Engine, clock: HeldClock, end: str) -> None:
+        budgets = person(tokens_per_day=10)
+        async with engine.open() as store:
+            await ask(store, "ann", "a", "b")
+            turn = await start(store, budgets, place="a")
+            await engine.crash(store)
+        async with engine.open() as store:
+            await store.recover()
+            match end:
+                case "renew":
+                    await store.renew(turn.conversation, before=None)
+                case "expire":
+                    await store.expire(
+                        turn.conversation, account=WORK, received_before=clock.now() + timedelta(seconds=1)
+                    )
+                case _:
+                    await store.forget(turn.conversation)
+            await start(store, budgets, place="b")
+
+    async def test_a_turn_for_which_nothing_was_left_is_checked_when_a_crash_brings_it_back(
+        self, engine: Engine
+    ) -> None:
+        budgets = person(tokens_per_day=5)
+        async with engine.open() as store:
+            await ask(store, "ann", "a", "b")
+            await store.finish(await start(store, budgets, place="a"), spent(5))
+            assert (await start(store, budgets, place="b")).exhausted
+            await engine.crash(store)
+        async with engine.open() as store:
+            await store.recover()
+            assert (await start(store, budgets, place="b")).exhausted
+
+    async def test_a_turn_that_made_way_is_checked_when_it_comes_back(self, store: Store) -> None:
+        budgets = person(tokens_per_day=5)
+        await ask(store, "ann", "a")
+        turn = await start(store, budgets, place="a")
+        await store.preview(turn, turn.last.id)
+        await store.release(turn, Spent(5))
+        again = await start(store, budgets, place="a")
+        assert again.id == turn.id
+        assert again.exhausted is not None
 
     async def test_a_turn_begun_before_a_crash_is_paid_by_whom_it_was_begun_for(self, engine: Engine) -> None:
         async with engine.open() as store:

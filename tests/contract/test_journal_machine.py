@@ -8,6 +8,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 
 from tests.clock import HeldClock
+from tests.contract.journal_budget_machine import BudgetMachine
 from tests.contract.journal_machine import JournalMachine
 from tests.contract.journal_scenes import Engine
 from tests.contract.test_journal import SqliteEngine
@@ -20,10 +21,20 @@ class SqliteMachine(JournalMachine):
         return SqliteEngine(folder, clock)
 
 
-TestSqliteMachine = SqliteMachine.TestCase
-TestSqliteMachine.settings = settings(
+class SqliteBudgetMachine(BudgetMachine):
+    """The same, for what is spent."""
+
+    def make_engine(self, folder: Path, clock: HeldClock) -> Engine:
+        return SqliteEngine(folder, clock)
+
+
+SETTINGS = settings(
     max_examples=int(os.environ.get("CHATGPT_MS_EXAMPLES", "100")),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+TestSqliteMachine = SqliteMachine.TestCase
+TestSqliteMachine.settings = SETTINGS
+TestSqliteBudgetMachine = SqliteBudgetMachine.TestCase
+TestSqliteBudgetMachine.settings = SETTINGS

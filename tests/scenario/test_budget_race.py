@@ -56,6 +56,8 @@ class Outcome:
 
 async def ask(gateway: GatewayProcess, http: aiohttp.ClientSession, user: str | None, outcome: Outcome) -> None:
     """One question: of a session, or without one."""
+    path: str
+    body: dict[str, Any]
     if user is None:
         path, body = "/v1/chat/completions", {"messages": [{"role": "user", "content": QUESTION}]}
     else:

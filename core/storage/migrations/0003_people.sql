@@ -3,9 +3,12 @@
 ALTER TABLE conversation ADD COLUMN persona TEXT;
 
 -- Who pays for a turn: a person, and the account that it came through. NULL: a command, or older than this.
+-- What was set aside for it when it began, so that it stays so over a restart.
 ALTER TABLE turn ADD COLUMN payer_account TEXT;
 ALTER TABLE turn ADD COLUMN payer_user TEXT;
 ALTER TABLE turn ADD COLUMN account TEXT;
+ALTER TABLE turn ADD COLUMN reserved_tokens INTEGER;
+ALTER TABLE turn ADD COLUMN reserved_cost REAL;
 
 -- What was decided about a person on one account: by pairing, by an admin, or on the command line.
 CREATE TABLE person (
