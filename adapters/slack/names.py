@@ -23,7 +23,7 @@ _FRESH = 3600.0
 """Seconds after which somebody is asked about again: a guest may have become a member, or the other way round."""
 _WAIT = 0.3
 """Seconds that a message may wait for people never heard of before; Slack wants its acknowledgement within 3."""
-_AT_ONCE = 20
+_AT_ONCE = 100
 
 
 class Names:

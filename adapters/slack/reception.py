@@ -185,7 +185,9 @@ class Reception:
         channel, ts, user = (text_in(thread, key) for key in ("channel_id", "thread_ts", "user_id"))
         if not channel or not ts or not user:
             return
-        greeting = await self.hand_over(_greeting(channel, ts, user))
+        await self.names.learn([user])
+        known = self.names.person(user)
+        greeting = self.parse(_greeting(channel, ts, user, known.team if known is not None else ""))
         if greeting is None or not self._may(greeting):
             return
         self._untitled[(channel, ts)] = None
@@ -212,9 +214,10 @@ class Reception:
         task.add_done_callback(self._errands.discard)
 
 
-def _greeting(channel: str, ts: str, user: str) -> Mapping[str, Any]:
-    """What somebody has who opened a conversation and wrote nothing yet, as if it were a message of theirs."""
-    return {"event": {"type": "message", "channel_type": "im", "channel": channel, "ts": ts, "user": user}}
+def _greeting(channel: str, ts: str, user: str, team: str) -> Mapping[str, Any]:
+    """As if somebody who opened a conversation had written: who they are, and where."""
+    written = {"type": "message", "channel_type": "im", "channel": channel, "ts": ts, "user": user, "user_team": team}
+    return {"event": written}
 
 
 async def _done(work: Any) -> None:

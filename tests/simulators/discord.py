@@ -172,13 +172,14 @@ class DiscordPlatform(SimulatedPlatform):
         argument: str | None = None,
         *,
         user: str = "ann",
+        channel: str = "general",
         direct: bool = False,
         account: str = "bot",
         locale: str = "en-US",
     ) -> Interaction:
         """Somebody gives a slash command."""
         bot, author = self.world.bot(account), self.world.user(user)
-        place = self.world.direct(author, bot) if direct else self.world.channel("general")
+        place = self.world.direct(author, bot) if direct else self.world.channel(channel)
         interaction = Interaction(
             id=self.world.ids.new(),
             token=f"aW50.{self.world.ids.new()}",

@@ -131,6 +131,7 @@ class SimulatedSlack(SimulatedPlatform):
         if not direct and mention:
             escaped = f"<@{app.user}> {escaped}"
         message = SlackMessage(self.state.ts(age=age.total_seconds()), room.id, self.state.user(user), escaped)
+        message.team = ELSEWHERE if message.user in self.state.foreign else TEAM
         message.thread_ts = thread or ""
         message.files = [self._file(file) for file in files]
         message.subtype = "file_share" if files else ""
@@ -161,8 +162,6 @@ class SimulatedSlack(SimulatedPlatform):
         }
         if message.app is None:
             event["client_msg_id"] = f"client-{message.ts}"
-        if message.user in self.state.foreign:
-            event |= {"team": ELSEWHERE, "user_team": ELSEWHERE, "source_team": ELSEWHERE}
         if message.thread_ts:
             event["parent_user_id"] = "U0PARENT"
         return event

@@ -83,6 +83,8 @@ class SlackMessage:
     versions: list[str] = field(default_factory=list)
     blocks: list[Any] = field(default_factory=list)
     ephemeral: bool = False
+    team: str = TEAM
+    """Of who wrote it."""
 
     def say(self, text: str) -> None:
         self.text = text
@@ -90,7 +92,15 @@ class SlackMessage:
 
     def as_json(self, *, metadata: bool) -> dict[str, Any]:
         """As the history methods show it."""
-        shown: dict[str, Any] = {"type": "message", "user": self.user, "text": self.text, "ts": self.ts, "team": TEAM}
+        shown: dict[str, Any] = {
+            "type": "message",
+            "user": self.user,
+            "text": self.text,
+            "ts": self.ts,
+            "team": self.team,
+        }
+        if self.team != TEAM:
+            shown |= {"user_team": self.team, "source_team": self.team}
         if self.subtype:
             shown["subtype"] = self.subtype
         if self.app is not None:
