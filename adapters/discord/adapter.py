@@ -254,7 +254,7 @@ class DiscordAdapter(Adapter, Heard, CatchesUp, FetchesFiles, Diagnoses):
             return False
         try:
             async with asyncio.timeout(_PLACE):
-                found = await self._rest().call("GET", "/channels/{channel_id}", channel_id=channel)
+                found = await self._rest().object("GET", "/channels/{channel_id}", channel_id=channel)
         except (DeliveryError, TimeoutError) as error:
             log.info("it is not known what kind of place a channel is", channel=channel, error=str(error))
             return False

@@ -55,7 +55,7 @@ async def diagnose(link: Link, rest: Rest, config: Config) -> Sequence[str]:
     if app is not None and app.bot_require_code_grant:
         found.append("the bot requires a code grant, so its invite link fails: switch it off in the portal (Bot)")
     try:
-        guilds = await rest.call("GET", "/users/@me/guilds", params={"limit": 200})
+        guilds = await rest.objects("/users/@me/guilds", params={"limit": 200})
     except DeliveryError as error:
         raise ConnectionLost(str(error)) from error
     if not guilds:

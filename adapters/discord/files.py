@@ -32,7 +32,7 @@ async def fetch(attachment: Attachment, files: Files, rest: Rest, *, most_bytes:
 async def _fresh(source: dict[str, str], rest: Rest) -> str:
     """The address that the message gives now; empty if it gives none."""
     try:
-        message = await rest.call("GET", MESSAGE, channel_id=source["channel"], message_id=source["message"])
+        message = await rest.object("GET", MESSAGE, channel_id=source["channel"], message_id=source["message"])
     except DeliveryError as error:
         raise FileUnavailable(f"the message of a file cannot be read: {error}") from error
     found: list[dict[str, Any]] = message.get("attachments", [])

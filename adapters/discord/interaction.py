@@ -114,7 +114,7 @@ class InteractionReply(ReplyChannel, CanEdit, CanAttach, CanFind, CanWhisper, Ke
             else:
                 return
         here = self._address
-        await self._rest().message("PATCH", MESSAGE, body=body, channel_id=here.channel, message_id=message)
+        await self._rest().object("PATCH", MESSAGE, body=body, channel_id=here.channel, message_id=message)
 
     async def find(self, key: IdempotencyKey) -> MessageId | None:
         """The message that was sent with `key`, by what Discord keeps with it."""
@@ -174,7 +174,7 @@ class InteractionReply(ReplyChannel, CanEdit, CanAttach, CanFind, CanWhisper, Ke
     async def _call(self, method: str, path: str, body: Any, *files: OutboundFile, **ids: str) -> Mapping[str, Any]:
         rest, here = self._rest(), self._address
         ids = {"webhook_id": rest.application, "webhook_token": here.token, **ids}
-        return await rest.message(method, path, body=body, files=files, params=None, **ids)
+        return await rest.object(method, path, body=body, files=files, params=None, **ids)
 
 
 class Deferrals:

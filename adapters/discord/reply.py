@@ -21,7 +21,7 @@ from core.adapter import (
     ReplyChannel,
     TextLimits,
 )
-from core.errors import DeliveryUncertain, RateLimited
+from core.errors import RateLimited
 from core.markdown.dialect import Dialect
 from core.markdown.dialects.discord import DISCORD
 from core.messages import MessageId
@@ -96,7 +96,7 @@ class DiscordReply(ReplyChannel, CanEdit, CanType, CanAttach, CanFind, Keyed):
         channel, _, id = message.rpartition("/")
         body = {"content": DISCORD.render(text), "allowed_mentions": NOBODY}
         where = {"channel_id": channel or self._address.channel, "message_id": id}
-        await self._rest().message("PATCH", MESSAGE, body=body, **where)
+        await self._rest().object("PATCH", MESSAGE, body=body, **where)
 
     async def typing(self) -> None:
         """Show that something is being written, for 10 s."""
@@ -166,7 +166,7 @@ async def post(
     whole = {**body, "nonce": key, "enforce_nonce": True, "allowed_mentions": NOBODY}
     if answered:
         whole["message_reference"] = {"message_id": answered, "fail_if_not_exists": False}
-    return await rest.message("POST", MESSAGES, body=whole, files=files, channel_id=channel)
+    return await rest.object("POST", MESSAGES, body=whole, files=files, channel_id=channel)
 
 
 async def own_messages(rest: Rest, channel: str, *, after: str) -> AsyncIterator[Mapping[str, Any]]:
@@ -183,9 +183,7 @@ async def own_messages(rest: Rest, channel: str, *, after: str) -> AsyncIterator
 
 async def history(rest: Rest, channel: str, *, after: str) -> list[dict[str, Any]]:
     """Up to 100 messages that follow `after`, oldest first."""
-    page = await rest.call("GET", MESSAGES, params={"after": after or "0", "limit": PAGE}, channel_id=channel)
-    if not isinstance(page, list) or not all(isinstance(message, dict) and "id" in message for message in page):
-        raise DeliveryUncertain("what answered was not Discord")  # nothing would read as "there is nothing"
+    page = await rest.objects(MESSAGES, params={"after": after or "0", "limit": PAGE}, channel_id=channel)
     return sorted(page, key=lambda message: int(message["id"]))
 
 

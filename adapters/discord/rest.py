@@ -23,6 +23,8 @@ from core.errors import DeliveryError, DeliveryUnavailable, DeliveryUncertain, R
 _TIMEOUT = 60.0
 """Seconds for one call, the SDK's own attempts included; callers have shorter limits of their own."""
 
+_FOREIGN = "what answered was not Discord"
+
 _GONE = {
     10003: "the channel is gone",
     10004: "the server is gone, or the bot was removed from it",
@@ -102,17 +104,32 @@ class Rest:
             options["json"] = body
         try:
             async with asyncio.timeout(_TIMEOUT):
-                return await self._link.http.request(Route(method, path, **ids), **options)
+                answer = await self._link.http.request(Route(method, path, **ids), **options)
         except (discord.DiscordException, aiohttp.ClientError, OSError, RuntimeError, ValueError) as error:
             raise _by_remedy(error) from error
-
-    async def message(self, method: str, path: str, **options: Any) -> Mapping[str, Any]:
-        """A call that Discord answers with the message that there is now. Raises DeliveryUncertain for any other answer:
-        a machine in between gave it, and nobody knows whether Discord was asked at all."""
-        answer = await self.call(method, path, **options)
-        if not isinstance(answer, Mapping) or "id" not in answer:
-            raise DeliveryUncertain("what answered was not Discord")
+        if isinstance(answer, str) and answer:
+            raise DeliveryUncertain(_FOREIGN)
         return answer
+
+    async def object(self, method: str, path: str, **options: Any) -> Mapping[str, Any]:
+        """A call that Discord answers with an object that has an id, such as the message that there is now. Raises
+        DeliveryUncertain for any other answer: a machine in between gave it, and nobody knows whether Discord was asked."""
+        answer = await self.call(method, path, **options)
+        if not _is_object(answer):
+            raise DeliveryUncertain(_FOREIGN)
+        found: Mapping[str, Any] = answer
+        return found
+
+    async def objects(self, path: str, **options: Any) -> list[dict[str, Any]]:
+        """Read a list of such objects. Raises DeliveryUncertain: nothing must not read as "there is nothing"."""
+        answer = await self.call("GET", path, **options)
+        if not isinstance(answer, list) or not all(map(_is_object, answer)):
+            raise DeliveryUncertain(_FOREIGN)
+        return answer
+
+
+def _is_object(answer: Any) -> bool:
+    return isinstance(answer, Mapping) and "id" in answer
 
 
 def _form(body: Any, files: Sequence[OutboundFile]) -> list[dict[str, Any]]:
@@ -138,7 +155,7 @@ def _by_remedy(error: Exception) -> DeliveryError:
         case discord.HTTPException():
             return _of_answer(error)
         case ValueError():  # a body that is no JSON, though it says so
-            return DeliveryUncertain("what answered was not Discord")
+            return DeliveryUncertain(_FOREIGN)
         case aiohttp.ClientConnectorError() | RuntimeError():  # RuntimeError: the session is closed
             return DeliveryUnavailable(f"Discord cannot be reached: {type(error).__name__}")
         case _:

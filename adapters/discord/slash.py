@@ -69,8 +69,8 @@ def changed(known: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 async def register(rest: Rest) -> int:
     """Make what is offered known; returns how many commands had changed. Raises DeliveryError."""
     application = rest.application
-    known = await rest.call("GET", _COMMANDS, params={"with_localizations": "true"}, application_id=application)
-    stale = changed(known if isinstance(known, list) else [])
+    known = await rest.objects(_COMMANDS, params={"with_localizations": "true"}, application_id=application)
+    stale = changed(known)
     for command in stale:  # creating one by the name of an old one replaces it
         await rest.call("POST", _COMMANDS, body=command, application_id=application)
     return len(stale)

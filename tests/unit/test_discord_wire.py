@@ -440,6 +440,16 @@ async def test_trouble_becomes_an_error_by_its_remedy(
         assert "html" not in str(told.value)
 
 
+async def test_a_foreign_page_in_place_of_a_channel_does_not_end_the_account(platform: DiscordPlatform) -> None:
+    async with running(platform) as bot:
+        await until(lambda: platform.gateway.ready("bot"))
+        platform.rest.faults["any"].append(Fault(status=200))
+        await bot.hears("hello", direct=False, channel="made-just-now")
+        assert not platform.rest.faults["any"]
+        assert bot.task is not None
+        assert not bot.task.done()
+
+
 async def test_a_foreign_page_is_taken_neither_for_an_edit_nor_for_a_history(platform: DiscordPlatform) -> None:
     async with running(platform) as bot:
         reply = bot.reply(await bot.hears("hello", direct=False))
