@@ -106,16 +106,30 @@ class _Attempt:
 class Delivery:
     """Sends the parts of one reply, one after the other."""
 
-    def __init__(self, journal: Journal, clock: Clock, *, ambiguous: Callable[[AccountId], Ambiguous]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        clock: Clock,
+        *,
+        ambiguous: Callable[[AccountId], Ambiguous],
+        shared: Callable[[ConversationKey], bool] = lambda _: False,
+    ) -> None:
+        """`shared`: whether one person converses there from several accounts. What one of these cannot take yet does not
+        hold up the others there: it is put aside, until `come_back`."""
+        self.come_back: Callable[[ConversationKey, AccountId, float], None] = lambda *_: None
+        """Called when parts to an account are put aside, with the seconds after which they are to be sent; whoever wakes
+        the conversation then sets it."""
         self._journal = journal
         self._clock = clock
         self._ambiguous = ambiguous
+        self._shared = shared
         self._under_way: set[PartId] = set()
         self._held: dict[ConversationKey, set[AccountId]] = {}
         """By the accounts that the parts go to: a linked person's conversation has several."""
 
     def holds(self, conversation: ConversationKey, account: AccountId | None = None) -> bool:
-        """Whether parts of this conversation, to this account or any, wait in the journal for their person's next message."""
+        """Whether parts of this conversation, to this account or any, wait in the journal: for their person's next message,
+        or put aside for a while."""
         accounts = self._held.get(conversation)
         return accounts is not None and (account is None or account in accounts)
 
@@ -149,7 +163,12 @@ class Delivery:
 
     async def _deliver(self, reply: ReplyChannel, part: OutboxPart) -> bool:
         while True:
-            await self._clock.sleep((part.next_at - self._clock.now()).total_seconds())
+            wait = (part.next_at - self._clock.now()).total_seconds()
+            if wait > 0 and self._shared(part.conversation):
+                self._held.setdefault(part.conversation, set()).add(part.account)
+                self.come_back(part.conversation, part.account, wait)
+                return False
+            await self._clock.sleep(wait)
             attempt = _Attempt(part)
             pause = RETRY_AFTER[min(part.attempts, len(RETRY_AFTER) - 1)]
             try:

@@ -84,12 +84,14 @@ class Dispatcher:
         self._responder = responder
         self._commands = commands
         self._delivery = delivery
+        delivery.come_back = self._come_back
         self._clock = clock
         self._budgets = budgets
         self._headroom = headroom
         self._reply = reply
         self._workers: dict[ConversationKey, _Worker] = {}
         self._errands: set[asyncio.Task[None]] = set()
+        self._aside: set[tuple[ConversationKey, AccountId]] = set()
         self._commanded: dict[ConversationKey, set[asyncio.Event]] = {}
         # commands that are not carried out yet: no turn begins before them, or /new would end what was asked after it
         self._draining = False
@@ -315,6 +317,19 @@ class Dispatcher:
         """The account is connected again, perhaps after a scan: what was held back is tried."""
         for conversation in self._delivery.held(account):
             self._send_held(conversation)
+
+    def _come_back(self, conversation: ConversationKey, account: AccountId, seconds: float) -> None:
+        """Parts to one account were put aside for so long; what another account is told goes on meanwhile."""
+        if (conversation, account) not in self._aside and not self._draining:
+            self._aside.add((conversation, account))
+            self._errand(self._take_up_after(conversation, account, seconds))
+
+    async def _take_up_after(self, conversation: ConversationKey, account: AccountId, seconds: float) -> None:
+        try:
+            await self._clock.sleep(seconds)
+        finally:
+            self._aside.discard((conversation, account))
+        self._send_held(conversation)
 
     def _send_held(self, conversation: ConversationKey) -> None:
         worker = self._workers.get(conversation)

@@ -19,7 +19,7 @@ import structlog
 from core.archive import Archive, Link, LinkOffer
 from core.clock import Clock
 from core.codes import code_digest, new_code
-from core.messages import AccountId, Person, UserId
+from core.messages import AccountId, ConversationKey, Person, UserId
 
 log = structlog.get_logger(__name__)
 
@@ -85,6 +85,12 @@ class Links:
         """Whom an identity belongs to: itself, unless it is linked."""
         link = self._links.get(Person(account, user))
         return Person(account, user) if link is None else link.to
+
+    def shared(self, conversation: ConversationKey) -> bool:
+        """Whether several identities converse there."""
+        if not self._identities or conversation.user is None:
+            return False
+        return Person(conversation.account, conversation.user) in self._identities
 
     def others(self, person: Person) -> Sequence[Person]:
         """The other identities of the same person, the root first."""

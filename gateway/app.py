@@ -160,7 +160,9 @@ class App:
             )
         )
         headroom.wanted = self.compactor.give_way
-        delivery = Delivery(self.store, clock, ambiguous=lambda account: self._account(account).ambiguous)
+        delivery = Delivery(
+            self.store, clock, ambiguous=lambda account: self._account(account).ambiguous, shared=self.links.shared
+        )
         responder = Responder(
             self.store,
             self.sessions,

@@ -151,7 +151,9 @@ class Gateway:
             journal, self.sessions, self.chat, self.paid, self.limits, clock, places=lambda: places
         )
         self.headroom.wanted = self.compactor.give_way
-        self.delivery = Delivery(journal, clock, ambiguous=lambda account: self.accounts[account].ambiguous)
+        self.delivery = Delivery(
+            journal, clock, ambiguous=lambda account: self.accounts[account].ambiguous, shared=self.links.shared
+        )
         self.responder = Responder(
             journal,
             self.sessions,

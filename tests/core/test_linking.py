@@ -14,7 +14,8 @@ import pytest
 from core.account import AccountConfig
 from core.adapter import Receipt, SenderIsClaimed
 from core.commands.linking import identity
-from core.errors import ChatUnavailable, HeldBack
+from core.delivery import RETRY_AFTER
+from core.errors import ChatUnavailable, DeliveryUnavailable, HeldBack
 from core.links import MOST_TRIES
 from core.messages import AccountId, Person, Scope, Sender, UserId
 from tests.clock import HeldClock
@@ -416,6 +417,66 @@ async def test_what_one_platform_holds_back_does_not_hold_up_the_other(gateway: 
     gateway.dispatcher.send_held(AccountId("club"))
     await gateway.idle()
     assert gateway.pager.texts("club/anna")[-1] == "answer to 1"
+
+
+def down(gateway: Gateway, times: int) -> None:
+    """The next messages do not go out."""
+    gateway.pager.fail("send", *[DeliveryUnavailable("down")] * times)
+
+
+async def said(gateway: Gateway, place: str, *texts: str) -> None:
+    await until(lambda: gateway.pager.texts(place)[-len(texts) :] == list(texts))
+
+
+async def test_a_platform_that_is_down_does_not_hold_up_the_other(gateway: Gateway) -> None:
+    await link(gateway)
+    down(gateway, 1)
+    await gateway.hear("1", user="anna", account="club", place="club/anna")
+    await until(lambda: gateway.delivery.holds(gateway.key(), ANNA.account))
+    for number in ("2", "3"):
+        await gateway.hear(number, user="ann", place="work/ann")
+        await said(gateway, "work/ann", f"answer to {number}")
+    await gateway.hear("4", user="anna", account="club", place="club/anna")  # stays behind the first one
+    await until(lambda: len(gateway.model.prompts) == 4 and not gateway.dispatcher.workers)
+    assert history(gateway) == ["1", "2", "3"]
+    assert gateway.pager.texts("club/anna")[-1].startswith("This is the code of")
+    down(gateway, 1)
+    await gateway.pass_time(1.0)
+    await until(lambda: gateway.pager.calls[-2:] == ["send", "send"] and not gateway.dispatcher.workers)
+    await gateway.pass_time(5.0)
+    await said(gateway, "club/anna", "answer to 1", "answer to 4")
+    await gateway.idle()
+    assert not gateway.delivery.holds(gateway.key())
+
+
+async def test_what_is_put_aside_is_a_dead_letter_after_the_last_attempt(gateway: Gateway) -> None:
+    await link(gateway)
+    down(gateway, 6)
+    await gateway.hear("1", user="anna", account="club", place="club/anna")
+    for seconds in RETRY_AFTER:
+        await gateway.pass_time(seconds)
+    await gateway.idle()
+    (letter,) = await gateway.store.dead_letters()
+    assert (letter.account, letter.text) == ("club", "answer to 1")
+    assert await ask(gateway, ANNA, "2") == "answer to 2"
+
+
+async def test_what_was_put_aside_survives_a_restart_and_an_end_of_the_link(gateway: Gateway) -> None:
+    await link(gateway)
+    down(gateway, 1)
+    await gateway.hear("1", user="anna", account="club", place="club/anna")
+    await until(lambda: gateway.clock.sleeping)
+    await gateway.crash()
+    async with gateway.again() as second:
+        await until(lambda: second.delivery.holds(second.key(), ANNA.account))
+        await second.hear("2", user="ann", place="work/ann")
+        await said(second, "work/ann", "answer to 2")
+        await second.links.unlink(ANNA)
+        down(second, 1)
+        await second.pass_time(1.0)
+        await second.pass_time(5.0)
+        await said(second, "club/anna", "answer to 1")
+        await second.idle()
 
 
 @pytest.mark.parametrize("busy", ["merge", "interrupt"])
