@@ -209,7 +209,7 @@ class Compactor:
     ) -> tuple[str, Sequence[Exchange]]:
         """A summary of the oldest of `leaving`, and of which. A model with less room than believed gets half of it."""
         window = due.window
-        limit = max(_LEAST_PROMPT, window.tokens)
+        limit = max(_LEAST_PROMPT, window.prompt)
         asked = task(summary, leaving, tokens=window.summary, limit=limit)
         try:
             text = await self._answer(due, asked)

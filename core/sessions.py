@@ -58,13 +58,15 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a conversation's prompts have room for beside the system prompt and a summary of full length."""
+    """What a conversation's prompts have room for beside the system prompt, a summary of full length and a question."""
 
     turns: int
     tokens: int
     """As `weigh` estimates them."""
     summary: int
     """Tokens that the summary may have."""
+    prompt: int
+    """Tokens of a whole prompt."""
 
 
 def weigh_exchange(exchange: Exchange) -> int:
@@ -161,7 +163,7 @@ class SessionManager:
             limit = self._fits[model] = min(limit, max(256, int(weight * ratio) // 2))
             summary, chosen, weight = _fill(hot, history, len(chosen) // 2, base, limit / ratio)
         hot.left_out = len(chosen) < len(history)
-        hot.window = self._window(system, limit / ratio) if settings.summarize else None
+        hot.window = self._window(system, question, limit / ratio) if hot.summarized else None
         messages = [ChatMessage("system", system)] if system else []
         if summary is not None:
             messages += hot.told
@@ -177,13 +179,16 @@ class SessionManager:
         limit = min(settings.max_tokens, self._fits.get(model, settings.max_tokens))
         return system, limit, self._tokens_per_weight.get(model, 1.0)
 
-    def _window(self, system: str, limit: float) -> Window | None:
-        """None where a summary would take more than it gives: no turns are told anyway, or there is little room."""
+    def _window(self, system: str, question: str, limit: float) -> Window | None:
+        """None where there is so little room that a summary would take more than it gives.
+
+        The next question is taken to be about as long as this one, unless it was uncommonly long.
+        """
         tokens = int(limit) // _SUMMARY_SHARE
-        room = int(limit) - weigh(system) - tokens - weight_of("")
-        if self.settings.max_turns == 0 or tokens < _SHORTEST_SUMMARY or room < 2 * tokens:
+        room = int(limit) - weigh(system) - tokens - weight_of("") - min(weigh(question), tokens)
+        if tokens < _SHORTEST_SUMMARY or room < 2 * tokens:
             return None
-        return Window(self.settings.max_turns, room, tokens)
+        return Window(self.settings.max_turns, room, tokens, int(limit))
 
     async def in_view(self, turn: Turn, *, model: str) -> int:
         """How many of the newest exchanges the next prompt has room for, beside a short question."""

@@ -154,11 +154,23 @@ async def test_the_window_is_measured_in_tokens_too(path: Path, clock: HeldClock
             await ask(gateway, f"{number} " + "x" * 400)
             weight = sum(weigh(message.content) for message in chat.prompts[-1])
             assert weight <= 1600
-        assert 4 <= len(chat.tasks) <= 30 // 2
+        assert 4 <= len(chat.tasks) <= 30 // 3
         kept = await memory(gateway)
         assert kept.summary is not None
         assert kept.summary.turns + len(kept.exchanges) == 30
-        assert len(chat.told) == 2 * (len(kept.exchanges) - 1) + 3  # nothing but the summary and all that is after it
+
+
+async def test_a_summary_is_there_before_a_prompt_is_too_long(path: Path, clock: HeldClock, chat: Summing) -> None:
+    chat.usage = None
+    session = replace(LONG, max_turns=100, max_tokens=1600)
+    async with opened(path, clock, chat, session=session) as gateway:
+        for number in range(20):
+            before = await memory(gateway)
+            chat.will("x" * 400)
+            await ask(gateway, number)
+            told_of = len(chat.told) - 1 - (2 if before.summary is not None else 0)
+            assert told_of == 2 * len(before.exchanges)
+        assert len(chat.tasks) >= 2
 
 
 async def test_without_room_for_a_summary_the_oldest_are_left_out(path: Path, clock: HeldClock, chat: Summing) -> None:
@@ -678,6 +690,7 @@ def test_a_prompt_is_system_summary_newest_exchanges_question_within_the_limit(
     assert prompt.weight <= max(max_tokens, bare)
     extra = weigh(system) if not system else 0  # an empty one is weighed and not told
     assert prompt.weight == sum(weigh(message.content) for message in prompt.messages) + extra
+    assert max_turns or not prompt.summed_up
     if summary is not None and max_turns and not shorter and bare + weight_of(summary) <= max_tokens:
         assert prompt.summed_up == 3
 
