@@ -7,17 +7,16 @@ import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import structlog
-from aiohttp.web import AbstractRouteDef, RouteDef
 
 from core.account import AccountConfig
-from core.adapter import AsksLeave, AwaitsScan, HasFolder, HasOwner, Hosted, ReplyChannel, ServesHttp
+from core.adapter import AsksLeave, HasFolder, Hosted, ReplyChannel
 from core.archive import Archive
 from core.chat import ChatClient
 from core.chatgpt import ChatGPTClient
@@ -31,7 +30,7 @@ from core.commands.usage import UsageCommands
 from core.compaction import Compactor
 from core.delivery import Delivery
 from core.dispatcher import Dispatcher
-from core.errors import ConfigError, DeliveryError, StorageUnavailable
+from core.errors import DeliveryError, StorageUnavailable
 from core.headroom import Headroom
 from core.host import Host
 from core.inbox import Inbox
@@ -40,23 +39,26 @@ from core.keys import KeyRing
 from core.limits import Limits, MessageRates
 from core.links import Links
 from core.loop_guard import LoopGuard
-from core.messages import AccountId, InboundMessage, Person, ReplyAddress, Scope, UserId
+from core.messages import AccountId, ReplyAddress, Scope
 from core.paid import PaidCalls
 from core.pairing import Pairing
-from core.people import People, sender_of
+from core.people import People
 from core.responder import Responder
 from core.sessions import SessionManager
 from core.storage.sqlite import SqliteStore
 from gateway import registry, translate
 from gateway.accounts import FindSpec, folder_of
+from gateway.admins import Admins
 from gateway.backfill import Backfill
 from gateway.config import Config
 from gateway.control import Control, ControlSocket
 from gateway.control_links import LinkControl
 from gateway.control_people import PeopleControl
+from gateway.health import health_of
 from gateway.maintenance import Maintenance
 from gateway.metrics import Metrics
-from gateway.scanning import Scanning
+from gateway.routes import routes_of
+from gateway.scanning import scanning_of
 from gateway.server import HttpServer
 from gateway.supervisor import AccountState, Supervisor
 from gateway.timing import Laps
@@ -127,23 +129,23 @@ class App:
         self.keys = KeyRing(config.server.key_pairs(), required=not config.server.is_loopback)
         await self._load_keys()
         self.links = Links(self.store, clock)
-        await self.links.load()
-        self.people = People(self.store, clock, is_admin=self._is_admin)
+        self.admins = Admins(lambda: self.config.accounts)
+        self.people = People(self.store, clock, is_admin=self.admins.is_admin)
         self.pairing = Pairing(self.store, self.people, clock)
         self.guard = LoopGuard(clock)
-        await self.people.load()
-        await self.pairing.load()
+        for stored in (self.links, self.people, self.pairing):
+            await stored.load()
 
         self.supervisors = {AccountId(name): self._supervisor(AccountId(name)) for name in config.accounts}
-        adapters = {name: supervisor.adapter for name, supervisor in self.supervisors.items()}
-        self._owned = {name: adapter for name, adapter in adapters.items() if isinstance(adapter, HasOwner)}
+        self._adapters = {name: supervisor.adapter for name, supervisor in self.supervisors.items()}
+        self.admins.look_at(self._adapters)
         self.metrics = Metrics(lambda: self.inbox.seen, self.supervisors.values, self.store.last_sent)
         self.laps.done("accounts")
         chat = await self._start_chat(stack)
         self.laps.done("model")
         self.sessions = SessionManager(self.store, translate.session_settings(config, self.context))
         settings = translate.limit_settings(config, self.models()[0], embedded=self.local is not None)
-        self.limits = Limits(settings, own=self.people.budget, is_admin=self._is_admin)
+        self.limits = Limits(settings, own=self.people.budget, is_admin=self.admins.is_admin)
         self.rates = MessageRates(self.limits, clock)
         headroom = Headroom()
         self.paid = PaidCalls(self.store, self.limits, headroom, clock)
@@ -185,12 +187,14 @@ class App:
                 personas=lambda: self.config.chat.personas,
             ).handlers(),
             PersonCommands(self.links, self.people, account=self._account).handlers(),
-            UsageCommands(self.store, self.limits, clock, payer=self.links.person, is_admin=self.is_admin).handlers(),
+            UsageCommands(
+                self.store, self.limits, clock, payer=self.links.person, is_admin=self.admins.sent
+            ).handlers(),
             LinkingCommands(self.links, scope=self._scope).handlers(),
             AdminCommands(
-                self.people, self.pairing, self.guard, clock, account=self._account, owner=self._owner
+                self.people, self.pairing, self.guard, clock, account=self._account, owner=self.admins.owner
             ).handlers(),
-            is_admin=self.is_admin,
+            is_admin=self.admins.sent,
         )
         self.dispatcher = await stack.enter_async_context(
             Dispatcher(
@@ -241,7 +245,7 @@ class App:
         if isinstance(adapter, HasFolder):
             adapter.use_folder(folder_of(name, self.config.storage.path))
         if isinstance(adapter, AsksLeave):
-            adapter.ask_leave(lambda message: self.inbox.may(message))
+            adapter.ask_leave(lambda message: self.inbox.may(message))  # noqa: PLW0108 - there is no inbox yet
         return Supervisor(
             name,
             adapter,
@@ -292,13 +296,13 @@ class App:
             stop=self.dispatcher.stop,
             secure_cookies=(self.config.server.public_url or "").startswith("https:"),
         )
-        for supervisor in self.supervisors.values():
-            if isinstance(supervisor.adapter, Hosted):
-                supervisor.adapter.host(host)
+        for adapter in self._adapters.values():
+            if isinstance(adapter, Hosted):
+                adapter.host(host)
 
     async def _listen(self, stack: AsyncExitStack) -> None:
-        self._scanning = self._scanned()
-        routes = [*self._routes(), *(self._scanning.routes() if self._scanning else ())]
+        self._scanning = scanning_of(self._adapters, self.config.server, self.keys, self._clock, terminal=sys.stderr)
+        routes = [*routes_of(self._adapters), *(self._scanning.routes() if self._scanning else ())]
         self.server = HttpServer(self.config.server, routes, self.keys, ready=self.readiness, metrics=self._metrics)
         stack.push_async_callback(self.server.close)
         await self.server.start()
@@ -319,29 +323,6 @@ class App:
         socket = ControlSocket(control, self.config.storage.path)
         stack.push_async_callback(socket.close)
         await socket.start()
-
-    def _scanned(self) -> Scanning | None:
-        """What shows the codes of the accounts that are signed in by a scan, where there are any."""
-        adapters = ((name, supervisor.adapter) for name, supervisor in self.supervisors.items())
-        awaiting = {name: adapter for name, adapter in adapters if isinstance(adapter, AwaitsScan)}
-        return Scanning(awaiting, self.config.server, self.keys, self._clock, terminal=sys.stderr) if awaiting else None
-
-    def _routes(self) -> list[AbstractRouteDef]:
-        """What the accounts serve. Raises ConfigError where two want the same place."""
-        routes: list[AbstractRouteDef] = []
-        owners: dict[tuple[str, str], AccountId] = {}
-        for name, supervisor in self.supervisors.items():
-            if not isinstance(supervisor.adapter, ServesHttp):
-                continue
-            for route in supervisor.adapter.routes():
-                routes.append(route)
-                place = (route.method, route.path) if isinstance(route, RouteDef) else ("", "")
-                other = owners.setdefault(place, name)
-                if other != name and isinstance(route, RouteDef):
-                    raise ConfigError(
-                        f"accounts.{name}: serves {route.path!r}, as the account {other!r} does; turn one of them off"
-                    )
-        return routes
 
     async def _stop_receiving(self) -> None:
         """Refuse what is new, finish what runs, send what is written; then leave the adapters."""
@@ -382,7 +363,10 @@ class App:
 
     async def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Whether every configured account hears, and how each is."""
-        accounts = {name: self._health(supervisor) for name, supervisor in self.supervisors.items()}
+        accounts = {
+            name: health_of(supervisor, self.inbox.seen.get(name), self.store.last_sent(name))
+            for name, supervisor in self.supervisors.items()
+        }
         model = self.local.state.value if self.local is not None else "remote"
         ready = (
             self.store.available
@@ -390,18 +374,6 @@ class App:
             and all(one.health.state is AccountState.CONNECTED for one in self.supervisors.values())
         )
         return ready, {"storage": "ok" if self.store.available else "unavailable", "model": model, "accounts": accounts}
-
-    def _health(self, supervisor: Supervisor) -> dict[str, Any]:
-        health, seen = supervisor.health, self.inbox.seen.get(supervisor.account)
-        return {
-            "state": health.state.value,
-            "since": _iso(health.since),
-            "reason": health.reason,
-            "last_heard": _iso(health.last_heard),
-            "last_inbound": _iso(seen.last_inbound if seen else None),
-            "last_reply": _iso(self.store.last_sent(supervisor.account)),
-            "reconnects": health.reconnects,
-        }
 
     async def _metrics(self) -> bytes:
         with contextlib.suppress(StorageUnavailable):  # the rest is the more worth knowing then
@@ -411,17 +383,6 @@ class App:
     async def _load_keys(self) -> None:
         if not self._private:
             self.keys.load(await self.store.api_keys())
-
-    def is_admin(self, message: InboundMessage) -> bool:
-        """Whether its sender may give the admin commands there."""
-        return self._is_admin(sender_of(message))
-
-    def _is_admin(self, person: Person) -> bool:
-        return person.user in self._account(person.account).access.admins or person.user == self._owner(person.account)
-
-    def _owner(self, account: AccountId) -> UserId | None:
-        adapter = self._owned.get(account)
-        return None if adapter is None else adapter.owner()
 
     def _account(self, account: AccountId) -> AccountConfig:
         return self.config.accounts[account]
@@ -434,7 +395,3 @@ class App:
         if supervisor is None:
             raise DeliveryError(f"account {account!r} is not configured any more; add it to accounts and retry")
         return supervisor.adapter.reply(address)
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.isoformat()

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import structlog
 from aiohttp import web
 
-from core.adapter import AwaitsScan, LoginCode, LoginStep, TakesDigits
+from core.adapter import Adapter, AwaitsScan, LoginCode, LoginStep, TakesDigits
 from core.clock import Clock
 from core.keys import KeyRing
 from core.messages import AccountId
@@ -221,3 +221,11 @@ def _picture(content: str) -> str:
     import segno
 
     return str(segno.make(content, error="m").svg_inline(scale=8, border=4))
+
+
+def scanning_of(
+    adapters: Mapping[AccountId, Adapter], server: ServerSettings, keys: KeyRing, clock: Clock, *, terminal: TextIO
+) -> Scanning | None:
+    """For the accounts among these that are signed in by a scan; None where there are none."""
+    awaiting = {name: adapter for name, adapter in adapters.items() if isinstance(adapter, AwaitsScan)}
+    return Scanning(awaiting, server, keys, clock, terminal=terminal) if awaiting else None

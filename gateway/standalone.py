@@ -6,10 +6,10 @@ from typing import Any
 
 from core.clock import SystemClock
 from core.links import Links
-from core.messages import Person
 from core.pairing import Pairing
 from core.people import People
 from core.storage.sqlite import SqliteStore
+from gateway.admins import Admins
 from gateway.config import Config
 from gateway.control import Control
 from gateway.control_links import LinkControl
@@ -19,13 +19,8 @@ from gateway.control_people import PeopleControl
 async def carry_out(config: Config, command: str, arguments: dict[str, Any]) -> Any:
     """Open the database, carry out `command`, close it. Raises as `Control.call`, and StorageBusy."""
     clock = SystemClock()
-
-    def is_admin(person: Person) -> bool:
-        account = config.accounts.get(person.account)
-        return account is not None and person.user in account.access.admins
-
     async with SqliteStore(config.storage.path, clock=clock) as store:
-        people = People(store, clock, is_admin=is_admin)
+        people = People(store, clock, is_admin=Admins(lambda: config.accounts).is_admin)
         pairing = Pairing(store, people, clock)
         await people.load()
         await pairing.load()
