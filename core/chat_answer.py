@@ -7,19 +7,16 @@ import json
 import re
 from typing import Any
 
-import aiohttp
-
 from core.chat import Usage
 from core.chat_failure import Failed, Redactor, broken, describe, refused_in_stream
 from core.errors import ChatError
+from core.http_client import Response
 from core.sse import EventParser, EventTooLong
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_WHOLE = 16 * 1024 * 1024
 """Bytes of an answer that does not come as a stream."""
 _decode = json.JSONDecoder().raw_decode
-_BROKEN = (aiohttp.ClientError, OSError, RuntimeError)
-"""What reading raises when the connection is gone; RuntimeError where the session was closed meanwhile."""
 _NONSENSE = (ValueError, AttributeError, TypeError, KeyError, RecursionError)
 """What looking at JSON raises that is not shaped as documented."""
 _LEAVE = 0.1
@@ -29,9 +26,7 @@ _LEAVE = 0.1
 class Answer:
     """Implements core.chat.ChatStream over an HTTP response."""
 
-    def __init__(
-        self, response: aiohttp.ClientResponse, *, model: str, idle: float, deadline: float, redact: Redactor
-    ) -> None:
+    def __init__(self, response: Response, *, model: str, idle: float, deadline: float, redact: Redactor) -> None:
         """`idle` in seconds between two reads; `deadline` for the whole, in the event loop's time."""
         self.model = model
         self.usage: Usage | None = None
@@ -87,11 +82,11 @@ class Answer:
     async def leave(self) -> None:
         """Let the connection be used again if the answer has ended, else close it: the server stops working."""
         try:
-            if self._ended and not self._response.content.at_eof():
+            if self._ended and not self._response.ended:
                 async with asyncio.timeout(_LEAVE):
-                    while await self._response.content.readany():
+                    while await self._response.read():
                         pass
-        except _BROKEN:
+        except OSError:
             pass  # the answer is whole; the connection is closed below
         finally:
             self._response.close()
@@ -101,14 +96,17 @@ class Answer:
         now = asyncio.get_running_loop().time()
         until = min(now + self._idle if by is None else by, self._deadline)
         try:
-            async with asyncio.timeout_at(until):
-                data = await self._response.content.readany()
+            if self._response.waiting:
+                data = await self._response.read()
+            else:
+                async with asyncio.timeout_at(until):
+                    data = await self._response.read()
         except TimeoutError:
             if until == self._deadline:
                 self._failed = broken(self.model, "the whole answer took too long (chat.timeout)", retry=False)
             else:
                 self._failed = broken(self.model, f"its server sent nothing for {until - now:.3g} s", slow=True)
-        except _BROKEN as error:
+        except OSError as error:
             self._failed = broken(self.model, "the connection broke during the answer", self._redact(describe(error)))
         else:
             self._take(data)
@@ -176,7 +174,7 @@ class Answer:
         body = bytearray()
         try:
             async with asyncio.timeout_at(max(by, self._deadline)):
-                while data := await self._response.content.readany():
+                while data := await self._response.read():
                     body += data
                     if len(body) > _MOST_WHOLE:
                         self._failed = broken(self.model, f"its answer is longer than {_MOST_WHOLE} bytes")
@@ -190,7 +188,7 @@ class Answer:
             self._take_chunk(chunk, "message")
         except TimeoutError:
             self._failed = broken(self.model, "the whole answer took too long (chat.timeout)", retry=False)
-        except _BROKEN as error:
+        except OSError as error:
             self._failed = broken(self.model, "the connection broke during the answer", self._redact(describe(error)))
         except _NONSENSE:
             detail = self._redact(body[:2000].decode("utf-8", "replace"))

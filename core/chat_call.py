@@ -30,8 +30,6 @@ class Call:
     attempts: int = 0
     without: frozenset[str] = field(default_factory=frozenset)
     """Optional fields that are left out."""
-    reused: bool = False
-    """The connection had served another call before."""
 
     def body(self) -> bytes:
         """The request, as JSON. A lone surrogate, which UTF-8 cannot hold, becomes a question mark."""

@@ -11,6 +11,7 @@ from yarl import URL
 
 from core.chat_failure import Redactor
 from core.errors import ConfigError
+from core.http_client import Target
 from core.proxy import proxy_for
 
 
@@ -74,10 +75,12 @@ class Endpoint:
     def __init__(self, settings: ChatSettings) -> None:
         base = URL(settings.base_url)
         self.settings = settings
-        self.chat = _below(base, "chat/completions")
-        self.models = _below(base, "models")
-        self.proxy = proxy_for(base, settings.proxy, setting="chat.proxy")
-        self.headers = _headers(settings, base)
+        proxy, headers = proxy_for(base, settings.proxy, setting="chat.proxy"), _headers(settings, base)
+        try:
+            self.chat = Target.of("POST", _below(base, "chat/completions"), headers, proxy)
+            self.models = Target.of("GET", _below(base, "models"), headers, proxy)
+        except ValueError as error:
+            raise ConfigError(f"chat: {error}; a key or header must be one line") from None
         host = base.host or ""
         self.takes_safety_identifier = host == "api.openai.com" or host.endswith(".api.openai.com")
         """`user` is on its way out at OpenAI in favour of `safety_identifier` (help.openai.com, article 5428082).
@@ -85,7 +88,7 @@ class Endpoint:
         get it, and everybody gets `user`."""
         self.unwanted: frozenset[str] = frozenset()
         """Optional fields that this server turned out not to accept."""
-        passwords = [url.password for url in (self.proxy, _proxy_url(settings)) if url is not None and url.password]
+        passwords = [url.password for url in (proxy, _proxy_url(settings)) if url is not None and url.password]
         # A short extra header is no secret, and removing it would spoil what is left of the text.
         extra = [value for value in settings.headers.values() if len(value) >= 8]
         self.redact = Redactor([settings.api_key, *passwords, *extra])

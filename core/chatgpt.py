@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from types import SimpleNamespace, TracebackType
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from types import TracebackType
 from typing import Any, Self
-
-import aiohttp
 
 from core.backoff import full_jitter
 from core.breaker import Breakers, Permit
@@ -25,6 +23,14 @@ from core.chat_record import CallRecord, Outcome, outcome_of
 from core.clock import Clock
 from core.errors import ChatError, ChatMisconfigured, ChatUnavailable, ContextTooLong
 from core.gate import FairGate
+from core.http_client import (
+    CertificateRefused,
+    ConnectTimeout,
+    HttpClient,
+    ProxyRefused,
+    Response,
+    StaleConnection,
+)
 from core.untrusted import json_of
 
 __all__ = ["CallRecord", "ChatGPTClient", "ChatSettings", "Outcome"]
@@ -53,36 +59,27 @@ class ChatGPTClient:
         settings: ChatSettings,
         *,
         clock: Clock,
-        session: aiohttp.ClientSession | None = None,
         observe: Callable[[CallRecord], None] | None = None,
     ) -> None:
-        """`session` is used and not closed; None: one of its own. `observe` is told of every call when it has ended."""
+        """`observe` is told of every call when it has ended."""
         self._clock = clock
-        self._session = session
-        self._owns_session = session is None
+        self._http = HttpClient()
+        self._entered = False
         self._observe = observe
         self._endpoint = Endpoint(settings)
         self._gate = FairGate(settings.concurrency)
         self._breakers = Breakers(clock)
 
     async def __aenter__(self) -> Self:
-        if self._session is None:
-            tracing = aiohttp.TraceConfig()
-            tracing.on_connection_reuseconn.append(_note_reuse)
-            self._session = aiohttp.ClientSession(
-                trace_configs=[tracing],
-                # The gate bounds the calls; a second bound here would not be fair.
-                connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=60, keepalive_timeout=30),
-                cookie_jar=aiohttp.DummyCookieJar(),
-            )
+        await self._http.__aenter__()
+        self._entered = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._owns_session and self._session is not None:
-            await self._session.close()
-            self._session = None
+        self._entered = False
+        await self._http.__aexit__(kind, error, trace)
 
     @property
     def settings(self) -> ChatSettings:
@@ -93,7 +90,7 @@ class ChatGPTClient:
     def settings(self, settings: ChatSettings) -> None:
         before, self._endpoint = self._endpoint, Endpoint(settings)
         self._gate.size = settings.concurrency
-        if (before.chat, before.settings.api_key) == (self._endpoint.chat, settings.api_key):
+        if (before.chat.url, before.settings.api_key) == (self._endpoint.chat.url, settings.api_key):
             self._endpoint.unwanted = before.unwanted
         else:
             self._breakers = Breakers(self._clock)  # what failed was another server, or another account
@@ -281,28 +278,21 @@ class ChatGPTClient:
             raise
         return answer
 
-    async def _post(self, call: Call, by: float) -> aiohttp.ClientResponse:
-        settings = call.endpoint.settings
+    async def _post(self, call: Call, by: float) -> Response:
+        if not self._entered:
+            raise RuntimeError("the client has not been entered")
+        body, settings = call.body(), call.endpoint.settings
         for _ in range(_MOST_STALE + 1):
-            call.reused = False
             try:
                 async with asyncio.timeout_at(by):
-                    return await self._opened.post(
-                        call.endpoint.chat,
-                        data=call.body(),
-                        headers=call.endpoint.headers,
-                        proxy=call.endpoint.proxy,
-                        allow_redirects=False,  # a redirect would carry the key to another place
-                        timeout=aiohttp.ClientTimeout(total=None, connect=settings.connect_timeout),
-                        trace_request_ctx=call,
-                    )
-            except (aiohttp.ClientError, OSError) as error:
+                    return await self._http.send(call.endpoint.chat, body, connect_timeout=settings.connect_timeout)
+            except StaleConnection as error:
                 failed = _unreachable(call, error)
-                if not (call.reused and isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)):
-                    break
+            except OSError as error:
+                raise _unreachable(call, error) from None
         raise failed
 
-    async def _refused(self, call: Call, response: aiohttp.ClientResponse, by: float) -> Failed:
+    async def _refused(self, call: Call, response: Response, by: float) -> Failed:
         return refused_by_status(
             response.status,
             response.headers,
@@ -325,16 +315,9 @@ class ChatGPTClient:
         )
         by = asyncio.get_running_loop().time() + endpoint.settings.first_byte_timeout
         try:
-            async with (
-                asyncio.timeout_at(by),
-                self._opened.get(
-                    endpoint.models,
-                    headers=endpoint.headers,
-                    proxy=endpoint.proxy,
-                    allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(total=None, connect=endpoint.settings.connect_timeout),
-                ) as response,
-            ):
+            async with asyncio.timeout_at(by):
+                response = await self._http.send(endpoint.models, connect_timeout=endpoint.settings.connect_timeout)
+            with closing(response):
                 if response.status in (404, 405, 501):
                     return frozenset()
                 if response.status != 200:
@@ -345,46 +328,35 @@ class ChatGPTClient:
             return frozenset()
         except Failed as refused:
             failed = refused
-        except (aiohttp.ClientError, OSError) as error:
+        except OSError as error:
             failed = _unreachable(call, error)
         raise failed.error
-
-    @property
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            raise RuntimeError("the client has not been entered")
-        return self._session
-
-
-async def _note_reuse(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    if isinstance(context.trace_request_ctx, Call):
-        context.trace_request_ctx.reused = True
 
 
 def _unreachable(call: Call, error: Exception) -> Failed:
     """The meaning of an error of the connection, before there was an answer."""
     endpoint = call.endpoint
-    where = endpoint.chat.origin()
+    where = endpoint.chat.url.origin()
     detail = endpoint.redact(describe(error))
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
+    if isinstance(error, ConnectTimeout):
         return broken(call.model, f"no connection to {where} within {endpoint.settings.connect_timeout:g} s", detail)
     if isinstance(error, TimeoutError):
         return broken(call.model, f"{where} did not answer in time", detail, slow=True)
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+    if isinstance(error, CertificateRefused):
         text = f"the certificate of {where} is not trusted; correct chat.base_url or the system's certificates"
         return Failed(ChatMisconfigured(text, detail=detail))
-    if isinstance(error, aiohttp.ClientHttpProxyError | aiohttp.ClientProxyConnectionError):
+    if isinstance(error, ProxyRefused):
         return broken(call.model, f"the proxy does not connect to {where}", detail)
     return broken(call.model, f"no connection to {where}", detail)
 
 
-async def _read_some(response: aiohttp.ClientResponse, by: float, *, most: int = _ERROR_BODY) -> bytes:
+async def _read_some(response: Response, by: float, *, most: int = _ERROR_BODY) -> bytes:
     """The beginning of a body, as far as it comes in time."""
     body = bytearray()
     try:
         async with asyncio.timeout_at(by):
-            while len(body) < most and (data := await response.content.readany()):
+            while len(body) < most and (data := await response.read()):
                 body += data
-    except (aiohttp.ClientError, OSError):
+    except OSError:
         pass  # the status tells enough
     return bytes(body[:most])
