@@ -175,6 +175,9 @@ class HttpClient:
         self._sweeping = loop.call_later(_KEEP, self._sweep) if self._idle else None
 
     async def _connect(self, target: Target, timeout: float) -> Connection:
+        if self._trust is None and "https" in (target.url.scheme, target.proxy and target.proxy.scheme):
+            # Once, and not in the server's time: reading the system's certificates takes a while.
+            self._trust = await asyncio.to_thread(ssl.create_default_context)
         try:
             async with asyncio.timeout(timeout):
                 if target.proxy is None:
@@ -185,7 +188,7 @@ class HttpClient:
 
     async def _open(self, url: URL) -> Connection:
         """A connection to the server that `url` names."""
-        secure = await self._trusted() if url.scheme == "https" else None
+        secure = self._trust if url.scheme == "https" else None
         assert url.raw_host is not None
         assert url.port is not None
         try:
@@ -228,9 +231,10 @@ class HttpClient:
         if head.status != 200:
             raise ProxyRefused(f"the proxy answered with HTTP {head.status}")
         assert connection.transport is not None
+        assert self._trust is not None
         try:
             transport = await asyncio.get_running_loop().start_tls(
-                connection.transport, connection, await self._trusted(), server_hostname=url.raw_host
+                connection.transport, connection, self._trust, server_hostname=url.raw_host
             )
         except ssl.SSLCertVerificationError as error:
             raise CertificateRefused(str(error)) from error
@@ -238,12 +242,6 @@ class HttpClient:
             raise ProxyRefused("the proxy hung up")
         connection.transport = transport
         connection.requests = 0
-
-    async def _trusted(self) -> ssl.SSLContext:
-        """Made once, when it is needed: reading the system's certificates takes a while."""
-        if self._trust is None:
-            self._trust = await asyncio.to_thread(ssl.create_default_context)
-        return self._trust
 
 
 def _authorization(proxy: URL) -> list[str]:
