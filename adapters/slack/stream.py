@@ -104,21 +104,21 @@ class GrowingAnswer(StreamSink, AbstractAsyncContextManager[StreamSink]):
     async def append(self, text: str) -> None:
         """Takes `text` whatever happens; shows what is due. Raises where the answer cannot be shown here at all."""
         self._preview.feed(text)
-        if self._stopped:
+        if self._stopped or self.due() > 0:
             return
         clock = self._workspace.clock
-        if (wait := self._next - clock.monotonic()) > 0:
-            if wait > 2.0:
-                return  # a pause that Slack asked for: the pieces that come meanwhile are taken at once
-            await clock.sleep(wait)
         try:
             await self._show(final=False)
         except RateLimited as limited:
             self._slower = min(self._slower * 2, 16.0)
             self._next = clock.monotonic() + min(limited.retry_after, _LONGEST_PAUSE)
             return
-        streaming = not self._messages or self._messages[-1].streaming
-        self._next = clock.monotonic() + (_APPEND_EVERY if streaming else _UPDATE_EVERY) * self._slower
+        if self._messages:  # nothing was shown of a first piece that may still become markup: the next one need not wait
+            every = _APPEND_EVERY if self._messages[-1].streaming else _UPDATE_EVERY
+            self._next = clock.monotonic() + every * self._slower
+
+    def due(self) -> float:
+        return self._next - self._workspace.clock.monotonic()
 
     # What is to be seen
 
@@ -129,7 +129,9 @@ class GrowingAnswer(StreamSink, AbstractAsyncContextManager[StreamSink]):
                 await self._end(message, later=following.ts)
         complete = self._preview.finish() if final else self._preview.complete
         for index in range(max(0, len(self._messages) - 1), len(complete)):
-            await self._show_part(index, self._whole(index, complete[index]))
+            whole = self._whole(index, complete[index])
+            if not final or index < len(complete) - 1 or index >= len(self._messages):
+                await self._show_part(index, whole)  # else the call that ends the message takes the rest along
         if not final and (growing := self._preview.growing()):
             index, rendered = len(complete), SLACK_MARKDOWN.render(growing[0])
             stable = self._stable(index, rendered)
@@ -223,8 +225,8 @@ class GrowingAnswer(StreamSink, AbstractAsyncContextManager[StreamSink]):
             await self._workspace.append_stream(self._address.channel, message.ts, piece)
         except DeliveryUncertain as error:
             log.info("a piece of a stream may be lost; the message is edited from here on", error=str(error))
+            message.streaming, message.shown = False, ""  # whatever becomes of the call: no piece is appended twice
             await self._end_stream(message)
-            message.shown = ""
         except SlackError as error:
             self._stream_is_over(message, error)
         else:

@@ -141,6 +141,20 @@ async def test_a_call_whose_answer_is_lost_doubles_and_loses_nothing(
     assert slack.api.faults == []
 
 
+@pytest.mark.parametrize("kind", ["lost", "html", "limit"])
+async def test_a_piece_whose_answer_is_lost_is_not_appended_again_where_the_stream_does_not_end_at_once(
+    slack: SimulatedSlack, kind: str
+) -> None:
+    async with desk(slack) as place:  # real time: Slack complains of calls during the pause
+        slack.api.faults += [Fault(("chat.appendStream",), "lost"), Fault(("chat.stopStream",), kind, 1.0)]
+        async with place.reply().stream(key=KEY) as sink:
+            await sink.append("One two three ")
+            await sink.append("four five six ")
+            await sink.append("seven eight.")
+        assert texts(place) == ["One two three four five six seven eight."]
+        assert slack.api.faults == []
+
+
 @pytest.mark.parametrize("kind", ["html", "internal_error"])
 @pytest.mark.parametrize("looking", [1, 2])
 async def test_a_lost_beginning_that_cannot_be_looked_for_is_taken_away_before_the_answer_comes_another_way(
