@@ -15,6 +15,9 @@ WINDOW = 300
 LARGEST_BODY = 1_000_000
 """Bytes."""
 
+BROKEN_BODY = (web.RequestPayloadError, http_exceptions.BadHttpMessage)
+"""What reading a body raises that is cut short or wrongly encoded."""
+
 _READ = 5.0
 """Seconds that a body may take."""
 _REMEMBERED = 50_000
@@ -58,7 +61,7 @@ async def body_of(request: web.Request) -> bytes | None:
                     return None
     except (TimeoutError, ConnectionError, web.HTTPException):
         return None
-    except (web.RequestPayloadError, http_exceptions.BadHttpMessage):
+    except BROKEN_BODY:
         request.content.feed_eof()  # else aiohttp would go on reading it after the answer
         return None
     return bytes(body)

@@ -15,6 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from core.errors import ConfigError
 from core.keys import KeyRing
+from core.webhooks import BROKEN_BODY
 from gateway.settings import Server as ServerSettings
 
 log = structlog.get_logger(__name__)
@@ -106,6 +107,9 @@ class HttpServer:
             return response
         except web.HTTPRequestEntityTooLarge:
             return _problem(413, "too_large", f"the body is larger than {self._settings.max_body} bytes")
+        except BROKEN_BODY:
+            request.content.feed_eof()  # else aiohttp would go on reading it after the answer
+            return _problem(400, "invalid_body", "the body is cut short or wrongly encoded")
 
     async def _healthz(self, request: web.Request) -> web.Response:
         del request

@@ -303,8 +303,16 @@ class Heard:
         return self.statuses[-1] if self.statuses else 0
 
 
-async def spoken(port: int, *pieces: bytes, responses: int = 1, hang_up: bool = False, seconds: float = 10.0) -> Heard:
-    """Send `pieces` one after the other, then listen for so many responses, or until the server closes.
+async def spoken(
+    port: int,
+    *pieces: bytes,
+    responses: int = 1,
+    hang_up: bool = False,
+    seconds: float = 10.0,
+    quiet: float | None = None,
+) -> Heard:
+    """Send `pieces` one after the other, then listen for so many responses, until the server closes, or until it says
+    nothing for `quiet` seconds.
 
     `hang_up` ends our side after the last piece. Raises TimeoutError where the server neither answers nor closes.
     """
@@ -321,21 +329,34 @@ async def spoken(port: int, *pieces: bytes, responses: int = 1, hang_up: bool = 
                     writer.write_eof()
             with suppress(ConnectionError, asyncio.IncompleteReadError):
                 while len(statuses) < responses:
-                    head = await reader.readuntil(b"\r\n\r\n")
-                    status, body = int(head.split(b" ", 2)[1]), b""
-                    if status == 100:
-                        continue
-                    body = (
-                        await reader.readexactly(_length(head))
-                        if b"chunked" not in head.lower()
-                        else await reader.read()
-                    )
-                    statuses.append(status)
+                    try:
+                        async with asyncio.timeout(quiet):
+                            head = await reader.readuntil(b"\r\n\r\n")
+                            status = int(head.split(b" ", 2)[1])
+                            if status == 100:
+                                continue
+                            statuses.append(status)
+                            body = await _body(reader, head.lower())
+                    except TimeoutError:
+                        break
     finally:
         writer.close()
         with suppress(ConnectionError):
             await writer.wait_closed()
     return Heard(tuple(statuses), body)
+
+
+async def _body(reader: asyncio.StreamReader, head: bytes) -> bytes:
+    """The body behind a response's `head`, in small letters."""
+    if b"transfer-encoding: chunked" not in head:
+        length = next((line for line in head.split(b"\r\n") if line.startswith(b"content-length:")), b":0")
+        return await reader.readexactly(int(length.partition(b":")[2]))
+    body = b""
+    while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
+        body += await reader.readexactly(size)
+        await reader.readexactly(2)
+    await reader.readuntil(b"\r\n")
+    return body
 
 
 def request(
@@ -345,9 +366,10 @@ def request(
     *,
     method: str = "POST",
     length: bool = True,
+    host: str = "localhost",
 ) -> bytes:
     """Bytes of one request; header values stand as they are."""
-    lines = [f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n".encode()]
+    lines = [f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n".encode()]
     for field, value in headers:
         lines.append(
             field.encode("latin-1") + b": " + (value if isinstance(value, bytes) else value.encode()) + b"\r\n"
@@ -355,10 +377,3 @@ def request(
     if length:
         lines.append(b"Content-Length: %d\r\n" % len(body))
     return b"".join(lines) + b"\r\n" + body
-
-
-def _length(head: bytes) -> int:
-    for line in head.split(b"\r\n"):
-        if line.lower().startswith(b"content-length:"):
-            return int(line.partition(b":")[2])
-    return 0
