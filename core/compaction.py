@@ -15,8 +15,9 @@ from core.budgets import BudgetInUse, Payers, Subject
 from core.chat import ChatClient, ChatStream, Usage
 from core.clock import Clock
 from core.errors import ChatError, ContextTooLong, StorageUnavailable
-from core.journal import Exchange, Journal, Summary, Turn
+from core.journal import Exchange, Turn
 from core.limits import Limits
+from core.memory import Memories, Summary
 from core.messages import ConversationKey, Person
 from core.paid import NothingLeft, PaidCalls
 from core.sessions import SessionManager, Window, weigh_exchange
@@ -75,7 +76,7 @@ class Compactor:
 
     def __init__(
         self,
-        journal: Journal,
+        memories: Memories,
         sessions: SessionManager,
         chat: ChatClient,
         paid: PaidCalls,
@@ -85,7 +86,7 @@ class Compactor:
         places: Callable[[], int],
     ) -> None:
         """`places`: calls that the model takes at the same time."""
-        self._journal = journal
+        self._memories = memories
         self._sessions = sessions
         self._chat = chat
         self._paid = paid
@@ -186,7 +187,7 @@ class Compactor:
     async def _sum_up(self, due: _Due) -> bool:
         """One call of the model. False: there is nothing to sum up any more."""
         window = due.window
-        memory = await self._journal.memory(due.conversation, due.generation, most=_REACH * window.turns)
+        memory = await self._memories.memory(due.conversation, due.generation, most=_REACH * window.turns)
         leaving = _leaving(memory.exchanges, window)
         if not leaving:
             return False
@@ -199,7 +200,7 @@ class Compactor:
             upto=turns[-1],
             turns=len(turns) + (0 if earlier is None else earlier.turns),
         )
-        kept = await self._journal.sum_up(due.conversation, due.generation, summary, instead_of=earlier, of=turns)
+        kept = await self._memories.sum_up(due.conversation, due.generation, summary, instead_of=earlier, of=turns)
         self._sessions.drop(due.conversation)
         log.info("a conversation was summed up", conversation=str(due.conversation), turns=summary.turns, kept=kept)
         return kept

@@ -148,28 +148,7 @@ class Exchange:
     question: str
     answer: str
     turn: TurnId | None = field(default=None, compare=False)
-    """Whose it is, as `memory` tells it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """What is kept of a conversation's older exchanges where prompts have no room for them."""
-
-    text: str
-    first: TurnId
-    """The oldest turn that is in it; it goes when that turn's texts go."""
-    upto: TurnId
-    """The newest one; all that a prompt tells beside it is newer."""
-    turns: int
-    """How many are in it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """What is remembered of a conversation: a summary, and the exchanges after it, oldest first."""
-
-    summary: Summary | None = None
-    exchanges: tuple[Exchange, ...] = ()
+    """Whose it is, as `Memories` tells it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -409,27 +388,6 @@ class Journal(Protocol):
 
     async def history(self, conversation: ConversationKey, generation: int, *, most: int) -> tuple[Exchange, ...]:
         """The newest exchanges, oldest first."""
-        ...
-
-    async def memory(self, conversation: ConversationKey, generation: int, *, most: int) -> Memory:
-        """The summary and the newest exchanges after it. Empty for a generation that is over."""
-        ...
-
-    async def sum_up(
-        self,
-        conversation: ConversationKey,
-        generation: int,
-        summary: Summary,
-        *,
-        instead_of: Summary | None,
-        of: tuple[TurnId, ...],
-    ) -> bool:
-        """Store a summary, made from `instead_of` (None: there was none) and from the exchanges of the turns `of`.
-
-        False, with nothing stored, where any of that has changed meanwhile: the generation, the earlier summary, or one
-        of the exchanges. A summary goes with the texts it was made of: at `renew` and `forget`, when its first turn is
-        swept, and when one of its turns is replaced.
-        """
         ...
 
     async def state(self, conversation: ConversationKey) -> ConversationState:

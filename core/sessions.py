@@ -9,7 +9,8 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from core.chat import ChatMessage, Usage
-from core.journal import Exchange, InboxRow, Journal, Memory, Summary, Turn
+from core.journal import Exchange, InboxRow, Turn
+from core.memory import Memories, Memory, Summary
 from core.messages import ConversationKey, InboundMessage
 from core.summaries import told, weight_of
 from core.tokens import weigh
@@ -134,10 +135,10 @@ class _Hot:
 class SessionManager:
     """Makes prompts. Keeps the histories of busy conversations in memory, within a bound."""
 
-    def __init__(self, journal: Journal, settings: SessionSettings) -> None:
+    def __init__(self, memories: Memories, settings: SessionSettings) -> None:
         self.settings = settings
         """May be replaced while running."""
-        self._journal = journal
+        self._memories = memories
         self._hot: OrderedDict[ConversationKey, _Hot] = OrderedDict()
         self._hot_characters = 0
         self._tokens_per_weight: dict[str, float] = {}
@@ -252,9 +253,9 @@ class SessionManager:
             return hot
         most = max(1, self.settings.max_turns)
         if summarize:
-            memory = await self._journal.memory(turn.conversation, turn.generation, most=most)
+            memory = await self._memories.memory(turn.conversation, turn.generation, most=most)
         else:
-            memory = Memory(exchanges=await self._journal.history(turn.conversation, turn.generation, most=most))
+            memory = Memory(exchanges=await self._memories.history(turn.conversation, turn.generation, most=most))
         meanwhile = self._hot.get(turn.conversation)
         if meanwhile is not None and meanwhile is not hot and meanwhile.generation == turn.generation:
             return meanwhile

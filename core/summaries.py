@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from core.chat import ChatMessage
-from core.journal import Exchange, Summary
+from core.journal import Exchange
+from core.memory import Summary
 from core.tokens import weigh
 
 _TASK = """\

@@ -39,6 +39,7 @@ from core.keys import KeyRing
 from core.limits import Limits, MessageRates
 from core.links import Links
 from core.loop_guard import LoopGuard
+from core.memory import Memories
 from core.messages import AccountId, ReplyAddress, Scope
 from core.paid import PaidCalls
 from core.pairing import Pairing
@@ -75,8 +76,8 @@ DRAIN_OUTBOX = 5.0
 """Seconds that replies on their way get after that."""
 
 
-class Store(Journal, Archive, Protocol):
-    """One engine is both."""
+class Store(Journal, Archive, Memories, Protocol):
+    """One engine is all of them."""
 
 
 class App:

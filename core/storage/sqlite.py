@@ -21,7 +21,6 @@ from core.journal import (
     InboxId,
     InboxRow,
     LastTurn,
-    Memory,
     OutboxPart,
     OutboxState,
     Outcome,
@@ -29,10 +28,10 @@ from core.journal import (
     Reached,
     Recovery,
     Reserved,
-    Summary,
     Turn,
     TurnId,
 )
+from core.memory import Memory, Summary
 from core.messages import AccountId, ConversationKey, EventId, InboundMessage, MessageId, Person
 from core.storage import inbound, outbound, spending, statements, summaries, turns, upkeep
 from core.storage.codec import day, encode, micros, name, storable
@@ -47,7 +46,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 class SqliteStore(SqliteArchive):
-    """Satisfies core.journal.Journal and core.archive.Archive. Entered once.
+    """Satisfies core.journal.Journal, core.archive.Archive and core.memory.Memories. Entered once.
 
     Raises on entering: ConfigError (the path is not usable), StorageBusy (another process has it), StorageDamaged.
     """

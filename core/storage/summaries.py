@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 
-from core.journal import Exchange, Memory, Summary, TurnId
+from core.journal import Exchange, TurnId
+from core.memory import Memory, Summary
 from core.storage.codec import storable
 
 _CURRENT = "SELECT id FROM conversation WHERE key = ? AND generation = ?"
@@ -20,7 +21,7 @@ SELECT turn FROM exchange WHERE conversation = ? AND generation = ? AND turn BET
 
 
 def memory(db: sqlite3.Connection, key: str, generation: int, most: int) -> Memory:
-    """See core.journal.Journal."""
+    """See core.memory.Memories."""
     found = db.execute(_CURRENT, (key, generation)).fetchone()
     if found is None:
         return Memory()
@@ -40,7 +41,7 @@ def sum_up(
     instead_of: Summary | None,
     of: tuple[TurnId, ...],
 ) -> bool:
-    """See core.journal.Journal."""
+    """See core.memory.Memories."""
     found = db.execute(_CURRENT, (key, generation)).fetchone()
     if found is None or not of:
         return False

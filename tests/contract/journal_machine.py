@@ -30,10 +30,10 @@ from core.journal import (
     OutboxState,
     Outcome,
     Quota,
-    Summary,
     Turn,
     TurnState,
 )
+from core.memory import Summary
 from core.messages import InboundMessage, MessageId
 from tests.clock import HeldClock
 from tests.contract.journal_scenes import WORK, Engine, Store, inbound, key

@@ -26,6 +26,7 @@ from core.journal import (
     Turn,
     TurnState,
 )
+from core.memory import Memories
 from core.messages import (
     AccountId,
     ChannelId,
@@ -44,7 +45,7 @@ WORK = AccountId("work")
 _numbers = itertools.count(1)
 
 
-class Store(Journal, Archive, Protocol):
+class Store(Journal, Archive, Memories, Protocol):
     """What an engine implements."""
 
 

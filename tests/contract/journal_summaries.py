@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from core.journal import Exchange, Summary, TurnId, TurnState
+from core.journal import Exchange, TurnId, TurnState
+from core.memory import Summary
 from tests.clock import HeldClock
 from tests.contract.journal_scenes import Engine, EngineContract, Store, accept, answered, begin, deliver, exchange, key
 

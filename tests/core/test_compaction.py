@@ -17,8 +17,9 @@ from core.budgets import Allowance
 from core.chat import ChatMessage, Usage
 from core.compaction import AT_ONCE, WAITING
 from core.errors import ChatUnavailable, ContextTooLong, StorageUnavailable
-from core.journal import Exchange, InboxId, InboxRow, Memory, Summary, Turn, TurnId
+from core.journal import Exchange, InboxId, InboxRow, Turn, TurnId
 from core.limits import LimitSettings
+from core.memory import Memory, Summary
 from core.messages import Scope
 from core.sessions import SessionManager
 from core.summaries import cut, task, told, weight_of

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from core.journal import OutboxState, Outcome, Summary, TurnState
+from core.journal import OutboxState, Outcome, TurnState
+from core.memory import Summary
 from core.messages import EventId, MessageId
 from core.storage import statements
 from core.storage.sqlite import SqliteStore

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from core.journal import Outcome, Summary, TurnState
+from core.journal import Outcome, TurnState
+from core.memory import Summary
 from core.storage.sqlite import SqliteStore
 from tests.clock import HeldClock
 from tests.contract.journal_scenes import accept, answered, begin, deliver, exchange, key
