@@ -23,7 +23,7 @@ from adapters.web.protocol import GOING_AWAY, MAX_MESSAGE, SIGNED_OUT, TOO_MANY_
 from adapters.web.reply import Address, WebReply
 from adapters.web.visitor import Visitor, Visitors, new_token, same_origin
 from core.account import AccountConfig
-from core.adapter import Adapter, Hosted, Inbox, Receipt, ReplyChannel, ServesHttp
+from core.adapter import Adapter, AsksLeave, Hosted, Inbox, Receipt, ReplyChannel, ServesHttp
 from core.host import Host
 from core.limits import Rates
 from core.messages import AccountId, EventId, InboundMessage, MessageId, ReplyAddress, Scope, Sender, ThreadId, UserId
@@ -57,7 +57,7 @@ class Config(AccountConfig):
         return Scope.THREAD
 
 
-class WebAdapter(Adapter, ServesHttp, Hosted):
+class WebAdapter(Adapter, AsksLeave, ServesHttp, Hosted):
     """Serves the page, its sockets and its login."""
 
     def __init__(self, account: AccountId, config: Config) -> None:
@@ -69,6 +69,10 @@ class WebAdapter(Adapter, ServesHttp, Hosted):
         self._host: Host | None = None
         self._inbox: Inbox | None = None
         self._connections: list[Connection] = []
+        self._may: Callable[[InboundMessage], bool] = lambda _: False
+
+    def ask_leave(self, may: Callable[[InboundMessage], bool]) -> None:
+        self._may = may
 
     def host(self, host: Host) -> None:
         self._host = host
@@ -225,6 +229,10 @@ class WebAdapter(Adapter, ServesHttp, Hosted):
         return await self._inbox(
             parse_message(self.account, visitor, conversation, message, text, language, self.served)
         )
+
+    def may_stop(self, visitor: Visitor, conversation: ThreadId) -> bool:
+        """Whether somebody may still give commands: the stop button is one."""
+        return self._may(parse_message(self.account, visitor, conversation, MessageId(""), "/stop", None, self.served))
 
     def tell(self, visitor: Visitor, event: Event | None) -> None:
         """Tell all tabs of a browser that its list changed, after `event` if there is one."""

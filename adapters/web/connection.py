@@ -79,6 +79,8 @@ class Desk(Protocol):
         self, visitor: Visitor, conversation: ThreadId, message: MessageId, text: str, language: str | None
     ) -> Receipt: ...
 
+    def may_stop(self, visitor: Visitor, conversation: ThreadId) -> bool: ...
+
     def tell(self, visitor: Visitor, event: Event | None) -> None: ...
 
 
@@ -199,7 +201,8 @@ class Connection:
                 case Send() | Retry():
                     await self._ask(message)
                 case Stop():
-                    self._desk.served.stop(self._key(ThreadId(message.conversation)))
+                    if self._desk.may_stop(self.visitor, ThreadId(message.conversation)):
+                        self._desk.served.stop(self._key(ThreadId(message.conversation)))
                 case Delete():
                     await self._delete(ThreadId(message.conversation))
                 case List():

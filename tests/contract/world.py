@@ -155,6 +155,8 @@ class World:
     """Keys that every account of the next gateway gets."""
     single: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Further ones, by account."""
+    others: dict[str, Any] = field(default_factory=dict)
+    """Accounts of other platforms: the HTTP API and the web page are off by themselves."""
     limits: dict[str, Any] = field(default_factory=dict)
     """Those of the next gateway, which has none by itself."""
     clock: LaterClock = field(default_factory=LaterClock)
@@ -188,6 +190,7 @@ class World:
             "accounts": {
                 "api": "off",
                 "web": "off",
+                **self.others,
                 **{name: {**block, **self.changes, **self.single.get(name, {})} for name, block in written.items()},
             },
         }

@@ -46,6 +46,8 @@ class Gateway:
     received: list[InboundMessage] = field(default_factory=list)
     receipt: Receipt | Exception = Receipt.ACCEPTED
     stopped: list[ConversationKey] = field(default_factory=list)
+    welcome: bool = True
+    """Whether people may talk to the bot."""
 
     async def inbox(self, message: InboundMessage) -> Receipt:
         if isinstance(self.receipt, Exception):
@@ -160,6 +162,7 @@ async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
         client = TestClient(TestServer(app), cookie_jar=aiohttp.CookieJar(unsafe=True))
         await client.start_server()
         gateway = Gateway(store, adapter, keys, client, stopped=stopped)
+        adapter.ask_leave(lambda _: gateway.welcome)
         receiving = asyncio.create_task(adapter.run(gateway.inbox))
 
         async def end() -> None:
@@ -546,6 +549,15 @@ async def test_a_question_that_is_not_stored_is_rejected(
         gateway.receipt = Receipt.ACCEPTED
         await tab.say(type="send", conversation="conversation-1", client_id="question-1", text="Hello")
         await tab.hear("accepted")
+
+
+async def test_the_stop_of_somebody_who_may_not_talk_stops_nothing(gateway: Gateway) -> None:
+    async with gateway.socket() as tab:
+        gateway.welcome = False
+        await tab.say(type="stop", conversation="conversation-1")
+        await tab.say(type="nonsense")
+        await tab.hear("error")  # the stop was heard before
+    assert gateway.stopped == []
 
 
 async def test_stop_and_retry_reach_this_conversation_alone(gateway: Gateway) -> None:
