@@ -145,6 +145,8 @@ async def test_one_summary_serves_half_a_window_of_turns_and_the_next_has_it_in_
         assert kept.summary is not None
         assert kept.summary.turns + len(kept.exchanges) == 40
         assert kept.summary.text == f"summary {len(chat.tasks)}"
+        # the store is read for a summary, after it, and to see that it was enough: never for a turn
+        assert gateway.journal.calls.count("memory") <= 1 + 3 * len(chat.tasks)
 
 
 async def test_the_window_is_measured_in_tokens_too(path: Path, clock: HeldClock, chat: Summing) -> None:
