@@ -195,6 +195,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "您的 ID 是 `{user}`，账号 `{account}`。当前会话：`{conversation}`。",
     ),
     "whoami_here": ("Your id is `{user}` on the account `{account}`.", "您的 ID 是 `{user}`，账号 `{account}`。"),
+    "whoami_channel": ("This channel: `{channel}`.", "当前频道：`{channel}`。"),
     "whoami_linked": ("Linked with: {others}.", "已关联：{others}。"),
     "link_identity": ("{user} on {account}", "{account} 上的 {user}"),
     "link_identity_named": ("{called} ({user} on {account})", "{called}（{account} 上的 {user}）"),
@@ -305,6 +306,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "{person} 的额度：每天 {messages} 条消息，每天 {tokens} tokens，每月费用 {money}。",
     ),
     "budget_default": ("(as configured)", "（按配置）"),
+    "budget_linked": (
+        "{person} is linked with another account, and one budget holds for both: it is decided there.",
+        "{person} 已与另一账号关联，两边共用一份额度，请在那边设置。",
+    ),
     "budget_usage": (
         "Please send `/budget ID`, `/budget ID messages=100 tokens=50000 money=5` or `/budget ID default`.",
         "请发送 `/budget ID`、`/budget ID messages=100 tokens=50000 money=5` 或 `/budget ID default`。",

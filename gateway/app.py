@@ -193,7 +193,7 @@ class App:
             ).handlers(),
             LinkingCommands(self.links, scope=self._scope).handlers(),
             AdminCommands(
-                self.people, self.pairing, self.guard, clock, account=self._account, owner=self.admins.owner
+                self.people, self.pairing, self.guard, self.links, clock, account=self._account, owner=self.admins.owner
             ).handlers(),
             is_admin=self.admins.sent,
         )
@@ -317,7 +317,7 @@ class App:
             keys_changed=self._load_keys,
             url=self.server.url,
             further={
-                **PeopleControl(self.people, self.pairing, self.config.account_names).commands(),
+                **PeopleControl(self.people, self.pairing, self.links, self.config.account_names).commands(),
                 **LinkControl(self.links).commands(),
             },
         )

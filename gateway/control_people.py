@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from core.archive import KnownPerson, PairingRequest
+from core.links import Links
 from core.messages import AccountId, Person
 from core.pairing import Pairing
 from core.people import People, id_of
@@ -19,11 +20,12 @@ _BY = "command line"
 class PeopleControl:
     """Further commands of a Control. They take effect at once where a gateway runs: it is the one that keeps them."""
 
-    def __init__(self, people: People, pairing: Pairing, accounts: Collection[str]) -> None:
+    def __init__(self, people: People, pairing: Pairing, links: Links, accounts: Collection[str]) -> None:
         """`accounts`: the names in the configuration."""
         self._people = people
         self._pairing = pairing
         self._accounts = accounts
+        self._links = links
 
     def commands(self) -> Mapping[str, Callable[..., Awaitable[Any]]]:
         """By name, as gateway.control carries them out."""
@@ -82,6 +84,12 @@ class PeopleControl:
     ) -> dict[str, Any]:
         """`changes`: fields of a PersonBudget; `default` drops what was set before."""
         person = self._person(account, user)
+        payer = self._links.person(*person)
+        if payer != person:
+            raise Refused(
+                f"{person.user!r} on {account!r} is linked with {payer.user!r} on {payer.account!r}, who uses one budget for "
+                f"both: chatgpt-ms people budget {payer.account} {payer.user}"
+            )
         budget = self._people.budget(person)
         if changes or default:
             try:

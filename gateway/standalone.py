@@ -27,7 +27,7 @@ async def carry_out(config: Config, command: str, arguments: dict[str, Any]) -> 
         links = Links(store, clock)
         await links.load()
         further = {
-            **PeopleControl(people, pairing, config.account_names).commands(),
+            **PeopleControl(people, pairing, links, config.account_names).commands(),
             **LinkControl(links).commands(),
         }
         return await Control(store, store, clock, further=further).call(command, arguments)

@@ -10,6 +10,7 @@ from core.account import AccountConfig
 from core.archive import PersonBudget
 from core.clock import Clock
 from core.commands.asked import Asked, Handlers
+from core.links import Links
 from core.loop_guard import LoopGuard
 from core.messages import AccountId, Person, UserId
 from core.pairing import Pairing
@@ -30,6 +31,7 @@ class AdminCommands:
         people: People,
         pairing: Pairing,
         guard: LoopGuard,
+        links: Links,
         clock: Clock,
         *,
         account: Callable[[AccountId], AccountConfig],
@@ -42,6 +44,7 @@ class AdminCommands:
         self._clock = clock
         self._account = account
         self._owner = owner
+        self._links = links
 
     def handlers(self) -> Handlers:
         """What is carried out here."""
@@ -121,6 +124,8 @@ class AdminCommands:
         person = _person(asked, id)
         if person is None:
             return say("budget_usage" if not id else "no_person", asked.language, longest=LONGEST_ID)
+        if self._links.person(*person).account != person.account:  # which one is nobody else's business
+            return say("budget_linked", asked.language, person=self._who(person))
         budget = self._people.budget(person)
         if changes:
             try:

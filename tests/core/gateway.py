@@ -183,6 +183,7 @@ class Gateway:
                 self.people,
                 self.pairing,
                 self.guard,
+                self.links,
                 clock,
                 account=lambda account: self.accounts[account],
                 owner=self.owners.get,

@@ -183,3 +183,17 @@ async def test_whoami_tells_why_somebody_may_talk(gateway: Gateway) -> None:
     await told(gateway, "/allow ann")
     assert (await told(gateway, "/whoami", user="ann")).endswith("You were let in by its admins.")
     assert (await told(gateway, "/whoami", user="zoe", account="other")).endswith("`other/u:zoe`.")
+
+
+async def test_a_linked_person_s_budget_is_decided_where_they_pay(gateway: Gateway) -> None:
+    other = Person(AccountId("other"), UserId("anna"))
+    code = await gateway.links.offer(other, "Anna")
+    assert isinstance(code, str)
+    await gateway.links.enter(ANN, "Ann", code)
+    gateway.links.answered(other)
+    await gateway.links.confirm(other)
+    assert gateway.links.person(*ANN) == other
+    assert await told(gateway, "/budget ann tokens=5") == (
+        "`ann` is linked with another account, and one budget holds for both: it is decided there."
+    )
+    assert gateway.people.all() == []

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from core.archive import Link
 from core.clock import SystemClock
 from core.errors import GatewayError
 from core.messages import AccountId, Person, UserId
@@ -110,3 +111,14 @@ async def test_what_cannot_be_is_refused_with_the_way_out(
         await ask(command, **arguments)
     assert caught.value.exit_code == 1
     assert await ask("people.list") == []
+
+
+async def test_a_linked_person_s_budget_is_set_for_whom_they_pay_as(ask: Ask, config: Config) -> None:
+    clock, ann, anna = SystemClock(), Person(AccountId("api"), UserId("ann")), Person(AccountId("web"), UserId("anna"))
+    async with SqliteStore(config.storage.path, clock=clock) as store:
+        await store.add_link(Link(person=ann, to=anna, linked_at=clock.now()))
+    with pytest.raises(GatewayError, match="chatgpt-ms people budget web anna"):
+        await ask("people.budget", **ANN, changes={"tokens_per_day": 5})
+    assert (await ask("people.budget", account="web", user="anna", changes={"tokens_per_day": 5}))[
+        "tokens_per_day"
+    ] == 5
