@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from core import delivery
 from core.responder import Responder
+from gateway import supervisor
 from tests.scenario.breaking import run
 
 _explained = Responder._explained
@@ -20,5 +22,16 @@ def silent() -> None:
     Responder._explained = _without_a_word  # type: ignore[assignment, method-assign]  # broken on purpose
 
 
+def resigned() -> None:
+    """What could not be sent is hardly sent again."""
+    delivery.RETRY_AFTER = (0.0,)  # type: ignore[assignment]  # broken on purpose
+
+
+def restless() -> None:
+    """A lost connection is opened again at once."""
+    supervisor._LEAST_PAUSE = 0.001
+    supervisor.full_jitter = lambda *_, **__: 0.0  # type: ignore[attr-defined]  # broken on purpose
+
+
 if __name__ == "__main__":
-    run(silent)
+    run(silent, resigned, restless)

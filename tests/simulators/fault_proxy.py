@@ -1,8 +1,8 @@
 """A bad network between a gateway and any server on loopback: TCP, and HTTP/1.1 where it is spoken.
 
 A request of HTTP goes through alone on its connection (the proxy asks both sides to close it), so that each can meet a
-fault of its own. What lasts (a WebSocket, or anything that is not HTTP/1.1) is a link: bytes pass as they are, and it can
-be cut, held up, or refused. What kinds of faults there are: tests/simulators/wire_faults.py.
+fault of its own. What lasts (a WebSocket, a long poll, or anything that is not HTTP/1.1) is a link, which can be cut, held
+up, or refused. What kinds of faults there are: tests/simulators/wire_faults.py.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Wire:
     """To the client."""
     server: asyncio.StreamWriter | None = None
     lasts: bool = False
-    """It is a link, not a single request."""
+    """It is a link."""
     flows: asyncio.Event = field(default_factory=asyncio.Event)
 
     def reset(self) -> None:
@@ -59,8 +59,9 @@ class _Opening:
 class FaultProxy:
     """Enter it to listen; `url` stands for `target`'s. Whatever `faults` says holds for what comes from now on."""
 
-    def __init__(self, target: str, *, seed: int = 1) -> None:
-        """`target` is an http URL, or host:port."""
+    def __init__(self, target: str, *, polls: str = "", seed: int = 1) -> None:
+        """`target` is an http URL, or host:port. Requests whose first line matches the regular expression `polls` are
+        links too."""
         scheme, _, rest = target.rpartition("://")
         address, slash, path = rest.partition("/")
         host, _, port = address.rpartition(":")
@@ -73,6 +74,7 @@ class FaultProxy:
         """Of HTTP."""
         self.tried: list[float] = []
         """When links were opened, in seconds of time.monotonic(); not those that found nobody listening."""
+        self._polls = re.compile(polls.encode()) if polls else None
         self._dice = random.Random(seed)
         self._address: tuple[str, int] = ("127.0.0.1", 0)
         self._keeper: socket.socket | None = None
@@ -162,11 +164,10 @@ class FaultProxy:
         self._wires.add(wire)
         try:
             opening = await _opening(wire.reader)
-            if opening.is_request:
-                self.requests += 1
-            elif opening.data:
+            if opening.data and self._lasts(opening):
                 wire.lasts = True
                 self.tried.append(time.monotonic())
+            self.requests += opening.is_request
             fault = befallen(self.faults, opening.data, self._dice) if opening.data else None
             await self._carry(wire, opening, fault)
         except OSError:
@@ -179,6 +180,11 @@ class FaultProxy:
             for writer in (wire.writer, wire.server):
                 if writer is not None:
                     writer.close()
+
+    def _lasts(self, opening: _Opening) -> bool:
+        if not opening.is_request:
+            return True
+        return self._polls is not None and self._polls.search(opening.data.partition(b"\r\n")[0]) is not None
 
     async def _carry(self, wire: Wire, opening: _Opening, fault: Fault | None) -> None:
         if fault is None:
