@@ -29,10 +29,12 @@ class PersonCommands:
     async def _whoami(self, asked: Asked) -> str:
         message, language = asked.message, asked.language
         linked = self._links.others(asked.person)
+        here = [] if message.is_direct else [say("whoami_channel", language, channel=message.channel)]
         if linked and not message.is_direct:  # who somebody is elsewhere is nothing for others to read
-            return say("whoami_here", language, user=message.sender.id, account=message.account)
+            return " ".join([say("whoami_here", language, user=message.sender.id, account=message.account), *here])
         sentences = [
-            say("whoami", language, user=message.sender.id, account=message.account, conversation=asked.conversation)
+            say("whoami", language, user=message.sender.id, account=message.account, conversation=asked.conversation),
+            *here,
         ]
         if reason := self._reason(asked.person):
             sentences.append(say(reason, language))

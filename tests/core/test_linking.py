@@ -354,7 +354,7 @@ async def test_whoami_names_the_other_identities_where_nobody_else_reads(gateway
     )
     await gateway.inbox.receive(gateway.in_channel("/whoami", user="anna", channel="general", account="club"))
     await gateway.idle()
-    assert gateway.pager.texts("general") == ["Your id is `anna` on the account `club`."]
+    assert gateway.pager.texts("general") == ["Your id is `anna` on the account `club`. This channel: `general`."]
 
 
 async def test_an_outage_is_told_on_each_side(gateway: Gateway) -> None:
