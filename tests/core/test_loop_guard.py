@@ -150,6 +150,11 @@ async def test_other_channels_and_direct_messages_go_on(channel: Gateway) -> Non
     assert await hear_all(channel, *(f"direct {number}" for number in range(9)), place="desk") == [ACCEPTED] * 9
 
 
+async def test_commands_make_no_storm(channel: Gateway) -> None:
+    assert await hear_all(channel, *["/status"] * 6, is_direct=False) == [ACCEPTED] * 6
+    assert await storm(channel, 6) == [ACCEPTED] * 5 + [REFUSED]
+
+
 async def test_a_paused_channel_is_listed_and_its_redeliveries_are_known(channel: Gateway, clock: HeldClock) -> None:
     message = channel.message("first", is_direct=False)
     assert await channel.inbox.receive(message) is ACCEPTED
