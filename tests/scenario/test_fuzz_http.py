@@ -13,6 +13,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -39,6 +40,7 @@ class Server:
     app: App
     model: OpenAIServer
     logs: list[Any]
+    key: str = ""
     cookie: str = ""
 
     @property
@@ -52,27 +54,41 @@ class Server:
     async def asks(self) -> None:
         """A question is answered."""
         body = json.dumps({"message": "still there?", "user": "ann"}).encode()
-        heard = await spoken(self.port, request("/chat", [JSON], body))
+        heard = await spoken(self.port, request("/chat", [JSON, ("Authorization", f"Bearer {self.key}")], body))
         assert heard.status == 200, heard
         assert json.loads(heard.body)["response"].startswith("answer to: still there?")
+
+    async def enters(self) -> str:
+        """A browser gets its cookie, and the token of its page."""
+        url = self.app.url
+        async with (
+            aiohttp.ClientSession() as http,
+            http.post(f"{url}/web/session", headers={"Origin": url}) as response,
+        ):
+            self.cookie = "; ".join(f"{name}={value.value}" for name, value in response.cookies.items())
+            return str((await response.json())["csrf"])
 
     def unexpected(self) -> list[str]:
         return [f"{entry['event']}: {entry}" for entry in self.logs if entry.get("exc_info")]
 
 
 @pytest.fixture
-async def server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Server]:
-    path = tmp_path / "config.yaml"
+async def server(
+    request: pytest.FixtureRequest, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> AsyncIterator[Server]:
+    """A parameter is the keys that it takes, each with the namespace in its middle; without, anybody is welcome."""
+    path, taken = tmp_path / "config.yaml", getattr(request, "param", ())
+    keys = json.dumps([{"key": key, "namespace": key.split("-")[1]} for key in taken])
     async with OpenAIServer() as model:
         path.write_text(
             f"chat: {{api_key: sk-test, base_url: '{model.url}', model: test-model, retries: 0}}\n"
             f"storage: {{url: 'sqlite:{tmp_path}/data/chat.db'}}\n"
-            "server: {port: 0}\n"
+            f"server: {{port: 0, api_keys: {keys}}}\n"
             "limits: {messages_per_minute: null, messages_per_day: null, tokens_per_day: null}\n"
         )
         with capture_logs() as logs, caplog.at_level(logging.ERROR):
             async with App(load(path, {})) as app:
-                made = Server(app, model, logs)
+                made = Server(app, model, logs, key=taken[0] if taken else "")
                 await made.asks()
                 yield made
                 await made.asks()
@@ -211,10 +227,7 @@ class Sender:
 async def fire(server: Server, number: int) -> Counter[str]:
     """So many connections, with one to three requests on each; sixteen at once."""
     sender, counted, free = Sender(server, Random(1)), Counter[str](), asyncio.Semaphore(16)
-    url = server.app.url
-    async with aiohttp.ClientSession() as http, http.post(f"{url}/web/session", headers={"Origin": url}) as response:
-        server.cookie = "; ".join(f"{name}={value.value}" for name, value in response.cookies.items())
-    assert server.cookie
+    await server.enters()
 
     async def connect(requests: list[bytes]) -> None:
         async with free:
@@ -252,3 +265,194 @@ async def test_a_server_that_fails_is_found(
             await fire(server, 100)
     server.logs.clear()
     caplog.clear()
+
+
+@pytest.mark.parametrize("path", ["/chat", "/chat-stream", "/v1/chat/completions", "/web/login", "/scan/x"])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br"])
+async def test_a_body_in_a_wrong_encoding_is_the_sender_s_fault(server: Server, path: str, encoding: str) -> None:
+    await server.enters()
+    headers: list[tuple[str, str | bytes]] = [JSON, ("Content-Encoding", encoding), ("Cookie", server.cookie)]
+    heard = await spoken(server.port, request(path, headers, b"no " + encoding.encode(), host=server.host), quiet=2.0)
+    assert 400 <= heard.status < 500, heard
+
+
+# The page's socket
+
+FRAMES = [
+    {"type": "hello", "csrf": "x"},
+    {"type": "open", "conversation": "conversation-1", "turns": 40},
+    {"type": "send", "conversation": "conversation-1", "client_id": "question-1", "text": "Hi", "language": "zh-CN"},
+    {"type": "stop", "conversation": "conversation-1"},
+    {"type": "retry", "conversation": "conversation-1", "client_id": "question-2", "language": None},
+    {"type": "delete", "conversation": "conversation-2"},
+    {"type": "list"},
+]
+
+
+async def test_garbage_on_the_page_s_socket_ends_no_more_than_that_socket(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a text, whatever it is, questions are taken; what is no text ends the socket."""
+    monkeypatch.setattr("core.limits.Rates.take", lambda *_: None)
+    chance, counted, shots = Random(1), Counter[str](), EXAMPLES or 60
+    mutator = Mutator(chance)
+    csrf = await server.enters()
+    url, headers = f"{server.app.url}/web/socket", {"Origin": server.app.url, "Cookie": server.cookie}
+    kinds = {"bytes": aiohttp.WSMsgType.BINARY, "ping": aiohttp.WSMsgType.PING}
+    async with aiohttp.ClientSession() as http:
+        while (shot := counted.total()) < shots:
+            async with http.ws_connect(url, headers=headers) as socket:
+                await socket.send_json({"type": "hello", "csrf": csrf})
+                open_still = True
+                while open_still and (shot := counted.total()) < shots:
+                    way = chance.choice(("text", "text", "text", "text", "broken", "bytes", "ping"))
+                    counted[way] += 1
+                    text = text_of(mutator.altered(FRAMES, 2))
+                    data = mutator.broken(text) if way == "broken" else text.encode("utf-8", "surrogatepass")
+                    kind = kinds.get(way, aiohttp.WSMsgType.TEXT)
+                    await socket._writer.send_frame(data[:100] if way == "ping" else data, kind)
+                    open_still = await takes_a_question(socket, f"question-{shot:08d}")
+                    assert open_still or way != "ping"
+    figure("frames of the page", counted)
+
+
+async def takes_a_question(socket: aiohttp.ClientWebSocketResponse, id: str) -> bool:
+    """False: the socket was closed."""
+    question = {"type": "send", "conversation": f"conversation-{id}", "client_id": id, "text": "still there?"}
+    with suppress(ConnectionError):
+        await socket.send_json(question)
+        async with asyncio.timeout(10):
+            while (event := await socket.receive()).type is aiohttp.WSMsgType.TEXT:
+                told = json.loads(event.data)
+                if told.get("client_id") == id:
+                    assert told["type"] == "accepted", told
+                    return True
+    return False
+
+
+# A client over time
+
+
+@dataclass
+class Talk:
+    """What one person of one key has said since the session began."""
+
+    key: str
+    user: str
+    said: list[str]
+    answers: dict[str, tuple[dict[str, str], str]]
+    """By the idempotency key: what was asked with it, and what was answered."""
+
+    @property
+    def namespace(self) -> str:
+        return self.key.split("-")[1]
+
+
+class Client:
+    """Does what a client may do, and knows what must come of it."""
+
+    def __init__(self, server: Server, http: aiohttp.ClientSession, chance: Random) -> None:
+        self.server = server
+        self.http = http
+        self.chance = chance
+        self.number = 0
+        self.counted = Counter[str]()
+        self.talks = [Talk(key, user, [], {}) for key in KEYS for user in ("alice", "bob", "\u738b")]
+
+    async def step(self) -> None:
+        """One thing more."""
+        talk = self.chance.choice(self.talks)
+        steps = (self.ask, self.ask, self.ask_openai, self.repeat, self.repeat, self.reuse, self.reset, self.read)
+        step = self.chance.choice(steps)
+        self.counted[step.__name__] += 1
+        await step(talk)
+
+    async def send(self, talk: Talk, path: str, body: Any, *, key: str = "") -> tuple[int, Any, Any]:
+        headers = {"Authorization": f"Bearer {talk.key}", **({"Idempotency-Key": key} if key else {})}
+        async with self.http.post(self.server.app.url + path, json=body, headers=headers) as response:
+            return response.status, await response.json(), response.headers
+
+    def question(self, talk: Talk) -> str:
+        self.number += 1
+        return f"{talk.namespace} {talk.user} {self.number}"
+
+    def prompted(self, talk: Talk, text: str) -> None:
+        """The model was told what this person said, and nobody else."""
+        talk.said.append(text)
+        messages = self.server.model.requests[-1].body["messages"]
+        told = [message["content"] for message in messages if message["role"] == "user"]
+        assert told == talk.said[-len(told) :]
+        assert len(talk.said) > 8 or told == talk.said
+
+    async def ask(self, talk: Talk) -> None:
+        text, key = self.question(talk), f"key-{self.chance.randrange(5)}" if self.chance.randrange(2) else ""
+        if key in talk.answers:
+            key = ""
+        body = {"message": text, "user": talk.user}
+        status, answer, _ = await self.send(talk, "/chat", body, key=key)
+        assert (status, answer) == (200, {"response": f"answer to: {text}"})
+        self.prompted(talk, text)
+        if key:
+            talk.answers[key] = body, answer["response"]
+
+    async def ask_openai(self, talk: Talk) -> None:
+        text = self.question(talk)
+        models = [{"model": "test-model"}, {}, {"model": "default"}]
+        body = {**self.chance.choice(models), "messages": [{"role": "user", "content": text}], "user": talk.user}
+        status, answer, _ = await self.send(talk, "/v1/chat/completions", body)
+        assert (status, answer["choices"][0]["message"]["content"]) == (200, f"answer to: {text}")
+        self.prompted(talk, text)
+
+    async def repeat(self, talk: Talk) -> None:
+        """The same request again: the same answer, and the model is not asked."""
+        if not talk.answers:
+            return
+        asked, (key, (body, expected)) = len(self.server.model.requests), self.chance.choice(list(talk.answers.items()))
+        status, answer, headers = await self.send(talk, "/chat", body, key=key)
+        assert (status, answer, headers["Idempotent-Replayed"]) == (200, {"response": expected}, "true")
+        assert len(self.server.model.requests) == asked
+
+    async def reuse(self, talk: Talk) -> None:
+        """The key of another request."""
+        if talk.answers:
+            body = {"message": self.question(talk), "user": talk.user}
+            status, answer, _ = await self.send(talk, "/chat", body, key=self.chance.choice(list(talk.answers)))
+            assert (status, answer["error"]["code"]) == (422, "idempotency_key_reused")
+
+    async def reset(self, talk: Talk) -> None:
+        body = {"message": self.chance.choice(("reset", "/new")), "user": talk.user}
+        status, answer, _ = await self.send(talk, "/chat", body)
+        assert status == 200, answer
+        talk.said.clear()
+
+    async def read(self, talk: Talk) -> None:
+        headers = {"Authorization": f"Bearer {talk.key}"}
+        async with self.http.get(f"{self.server.app.url}/v1/models", headers=headers) as response:
+            assert [model["id"] for model in (await response.json())["data"]] == ["test-model"]
+
+
+async def walk(client: Client, steps: int) -> None:
+    """One after the other."""
+    for _ in range(steps):
+        await client.step()
+
+
+KEYS = ("cms-red-0123456789abcdef", "cms-blue-0123456789abcdef")
+
+
+@pytest.mark.parametrize("server", [KEYS], indirect=True)
+async def test_a_client_over_time_gets_what_is_its_own(server: Server) -> None:
+    async with aiohttp.ClientSession() as http:
+        client = Client(server, http, Random(1))
+        await walk(client, EXAMPLES or 150)
+    figure("steps of API clients", client.counted)
+
+
+@pytest.mark.parametrize("server", [KEYS], indirect=True)
+async def test_a_session_that_is_shared_is_found(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The paired negative: `user` alone names the session."""
+    monkeypatch.setattr("adapters.api.intake.user_id", lambda _, user: user)
+    async with aiohttp.ClientSession() as http:
+        client = Client(server, http, Random(1))
+        with pytest.raises(AssertionError):
+            await walk(client, 150)
