@@ -56,8 +56,14 @@ def write_path(path: Path) -> str:
     """`accounts.slack.access.allow[0]`."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        text += f"[{part}]" if isinstance(part, int) else f".{_word(part)}" if text else _word(part)
     return text
+
+
+def _word(key: str) -> str:
+    """A key as it is written; in quotes where a terminal would not show it so, or it is too long to be one."""
+    plain = key.isprintable() and key.strip() == key != ""
+    return key if plain and len(key) <= _LONGEST_VALUE else show(key)
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str:

@@ -12,9 +12,12 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from gateway.faults import Fault, Path
+from gateway.redaction import register_secret
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\})?")
 _FILE = re.compile(r"file:(?=[/.~]|\$\{)")
+_SECRET_NAME = re.compile("key|token|secret|password", re.IGNORECASE)
+"""Of a variable whose value no fault may show, wherever it was put by mistake."""
 _LARGEST_FILE = 1_000_000
 """Bytes."""
 
@@ -57,6 +60,8 @@ def _expand(value: str, path: Path, environ: Mapping[str, str], resolved: Resolv
         if name is None:
             resolved.faults.append(Fault(path, "'${' starts a reference such as ${NAME}; write '$${' for a plain one"))
             return found[0]
+        if _SECRET_NAME.search(name):
+            register_secret(environ.get(name, ""))
         if default is not None:
             return environ.get(name) or default
         if name not in environ:
@@ -76,7 +81,9 @@ def _read(name: str, path: Path, folder: FilePath, resolved: Resolved) -> str:
         elif file.stat().st_size > _LARGEST_FILE:
             problem = f"is larger than {_LARGEST_FILE} bytes"
         else:
-            return file.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+            text = file.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+            register_secret(text)
+            return text
     except UnicodeDecodeError:
         problem = "is not UTF-8 text"
     except (OSError, RuntimeError) as error:

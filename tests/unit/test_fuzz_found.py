@@ -11,10 +11,12 @@ from adapters.feishu.endpoint import ping_interval
 from adapters.weixin.adapter import _held
 from core.adapter import Receipt
 from core.clock import SystemClock
+from core.errors import ConfigError
 from core.journal import Quota
 from core.messages import ChannelId, ConversationKey, Scope, ThreadId, UserId
 from core.storage.sqlite import SqliteStore
 from core.untrusted import json_of
+from gateway.config import load
 from tests.simulators.weixin import SimulatedWeixin
 
 
@@ -50,3 +52,25 @@ async def test_an_id_with_half_a_surrogate_pair_is_stored_like_any_other(scope: 
         turn = await store.begin(key, most=1, idle_after=None)
         assert turn is not None
         assert turn.rows[0].message == message
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("sessions: ${MY_TOKEN}", "sessions: got '[redacted]', expected a block of keys"),
+        ("limits: {queued: 'file:./secret'}", "limits.queued: got '[redacted]', expected a whole number"),
+        ("sessions: ${MY_NUMBER}", "sessions: got '1234567', expected a block of keys"),
+        ('chat: {"a\\nb": 1}', r"chat.'a\nb': unknown key"),
+        ('"\\e[31mchat": 1', r"'\x1b[31mchat': unknown key"),
+    ],
+)
+def test_a_fault_of_the_configuration_is_one_line_without_secrets(tmp_path: Path, written: str, said: str) -> None:
+    """A key that was put in the wrong place is shown on the terminal, and may end in a report; a line break in a name
+    makes two faults of one."""
+    (tmp_path / "secret").write_text("a-secret-of-a-file\n")
+    file = tmp_path / "config.yaml"
+    file.write_text(written)
+    with pytest.raises(ConfigError) as refused:
+        load(file, {"MY_TOKEN": "a-secret-of-the-environment", "MY_NUMBER": "1234567"})
+    (line,) = str(refused.value).splitlines()
+    assert said in line
