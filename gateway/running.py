@@ -12,6 +12,7 @@ import structlog
 
 from core.clock import Clock, SystemClock
 from core.errors import ConfigError
+from gateway import garbage
 from gateway import log as logging
 from gateway.app import App
 from gateway.config import DEFAULT_FILE, Config, load
@@ -61,6 +62,7 @@ async def serve(path: Path | None, environ: Mapping[str, str]) -> int:
     loop.add_signal_handler(signal.SIGHUP, reload.set)
 
     async with App(config, clock=clock) as app:
+        garbage.started()
         log.info("ready", page=app.url, seconds=round(clock.monotonic() - started, 2))
         tasks = (
             asyncio.create_task(_keep_reloading(app, path, environ, reload, clock)),

@@ -19,8 +19,8 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from core.account import AccountConfig
 from core.errors import GatewayError
+from gateway import garbage, registry
 from gateway import log as logging
-from gateway import registry
 from gateway.app import App
 from gateway.config import Config
 from gateway.control import ask, running_gateway
@@ -47,6 +47,7 @@ async def talk(config: Config, *, user: str | None, key: str | None) -> int:
         ClientSession(url, headers=headers, timeout=timeout, read_bufsize=4 * 1024 * 1024) as session,
         Lines(sys.stdin.fileno()) as lines,
     ):
+        garbage.started()
         return await Conversation(session, lines, user, interactive=sys.stdin.isatty()).run()
 
 
