@@ -345,7 +345,7 @@ class AdapterContract:
             async with asyncio.TaskGroup() as group:
                 for user in canaries:
                     group.create_task(talk(user))
-            await until(lambda: gateway.store.asked >= 3 * USERS and gateway.idle)
+            await until(lambda: len(gateway.store.accepted) == 3 * USERS and gateway.idle)
         for request in world.model.requests:
             told = json.dumps(request.messages)
             assert sum(canary in told for canary in canaries.values()) == 1, told
