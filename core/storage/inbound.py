@@ -379,6 +379,7 @@ def release(
     )
     if shown:
         db.execute(statements.NEXT_OWNER, (turn,))  # the one that gave it back does not own it any more
+        db.execute(statements.NOTHING_ASIDE, (turn,))  # nor over a restart: it is begun again like a new one
     else:
         db.execute("DELETE FROM turn WHERE id = ?", (turn,))
 

@@ -111,6 +111,8 @@ RESERVED = "SELECT 1 FROM reserved WHERE id = ?"
 SET_ASIDE_ANEW = """
 UPDATE turn SET payer_account = ?, payer_user = ?, account = ?, reserved_tokens = ?, reserved_cost = ? WHERE id = ?"""
 
+NOTHING_ASIDE = "UPDATE turn SET reserved_tokens = NULL, reserved_cost = NULL WHERE id = ?"
+
 UNRESERVE = "DELETE FROM reserved WHERE id = ?"
 
 # Parts of replies

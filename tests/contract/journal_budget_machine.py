@@ -30,8 +30,8 @@ T = TypeVar("T")
 
 ONE = Spent(10, 1.0)
 """What a call may cost at the most, and what is set aside for it."""
-TOKENS = {"person": 25, "account": 45, "total": 60}
-MONEY = {"person": 2.5, "account": 4.0, "total": 5.5}
+TOKENS = {"person": 12, "account": 25, "total": 33}
+MONEY = {"person": 1.5, "account": 2.5, "total": 3.75}
 BUDGETS = Caps(
     person=Allowance(tokens_per_day=TOKENS["person"], money_per_month=MONEY["person"], messages_per_day=12),
     account=Allowance(tokens_per_day=TOKENS["account"], money_per_month=MONEY["account"]),
@@ -41,7 +41,7 @@ BUDGETS = Caps(
 users = st.sampled_from(("ann", "bob", "cy"))
 accounts = st.sampled_from(("work", "other"))
 places = st.sampled_from(("a", "b", "c"))
-costs = st.builds(Spent, st.integers(0, ONE.tokens), st.sampled_from((0.0, 0.25, 0.5, 1.0)))
+costs = st.builds(Spent, st.sampled_from((10, 10, 5, 1, 0)), st.sampled_from((1.0, 1.0, 0.25, 0.0)))
 
 Place = tuple[str, str]
 
@@ -142,6 +142,33 @@ class BudgetMachine(RuleBasedStateMachine):
         assert len({row.message.sender.id for row in turn.rows}) == 1
         if turn.exhausted is not None:
             self._check(turn.exhausted, turn.payers.subjects)
+
+    @rule(account=accounts, user=users)
+    def ask_everywhere(self, account: str, user: str) -> None:
+        """Somebody asks in all conversations at once."""
+        for place in ("a", "b", "c"):
+            self.accept(account, user, place)
+            self.begin(account, place, 1)
+
+    @precondition(lambda self: self.running or self.calls)
+    @rule(cost=costs)
+    def finish_all(self, cost: Spent) -> None:
+        """Everything that runs ends."""
+        for turn in self.running.values():
+            spent = Spent() if turn.exhausted is not None else cost
+            self.run(self.store.finish(turn, Outcome(state=TurnState.COMPLETE, spent=spent)))
+            self.paid(turn.payers.subjects, spent)
+        for _, reserved in self.calls:
+            self.run(self.store.charge(reserved, cost))
+            self.paid(reserved.payers.subjects, cost)
+        self.running, self.calls = {}, []
+
+    @rule()
+    def next_month(self) -> None:
+        """Everything starts afresh. What is being written counts to the month in which it ends."""
+        self.run(self.clock.advance(31 * 86_400))
+        for counter in (self.tokens, self.money, self.messages):
+            counter.clear()
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), cost=costs, state=st.sampled_from((TurnState.COMPLETE, TurnState.STOPPED, TurnState.FAILED)))

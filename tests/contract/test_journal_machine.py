@@ -37,4 +37,4 @@ SETTINGS = settings(
 TestSqliteMachine = SqliteMachine.TestCase
 TestSqliteMachine.settings = SETTINGS
 TestSqliteBudgetMachine = SqliteBudgetMachine.TestCase
-TestSqliteBudgetMachine.settings = SETTINGS
+TestSqliteBudgetMachine.settings = settings(SETTINGS, max_examples=max(40, SETTINGS.max_examples // 2))
