@@ -99,7 +99,9 @@ def tenant_of(payload: Any) -> str:
 
 def _tenant_in(message: Mapping[str, Any], own: frozenset[str]) -> str:
     """The organisation of the bot, from its own mention."""
-    named = (text_in(mention, "tenant_key") for mention in items_in(message, "mentions") if mention.get("key") in own)
+    named = (
+        text_in(mention, "tenant_key") for mention in items_in(message, "mentions") if text_in(mention, "key") in own
+    )
     return next(filter(None, named), "")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from core.messages import (
     AccountId,
     Attachment,
+    Belongs,
     ChannelId,
     EventId,
     InboundMessage,
@@ -69,6 +70,8 @@ def encode(message: InboundMessage) -> str:
         sender["bot"] = True
     if message.sender.locale is not None:
         sender["locale"] = message.sender.locale
+    if message.sender.belongs is not Belongs.MEMBER:
+        sender["belongs"] = message.sender.belongs.value
     body: dict[str, Any] = {
         "id": message.id,
         "event": message.event,
@@ -114,6 +117,7 @@ def decode(text: str) -> InboundMessage:
             display_name=sender.get("name", ""),
             is_bot=sender.get("bot", False),
             locale=sender.get("locale"),
+            belongs=Belongs(sender.get("belongs", Belongs.MEMBER)),
         ),
         channel=ChannelId(body["channel"]),
         thread=ThreadId(body["thread"]) if "thread" in body else None,

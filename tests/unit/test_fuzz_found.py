@@ -13,7 +13,8 @@ from core.adapter import Receipt
 from core.clock import SystemClock
 from core.errors import ConfigError
 from core.journal import Quota
-from core.messages import ChannelId, ConversationKey, Scope, ThreadId, UserId
+from core.messages import Belongs, ChannelId, ConversationKey, Scope, ThreadId, UserId
+from core.storage.codec import decode, encode
 from core.storage.sqlite import SqliteStore
 from core.untrusted import json_of
 from gateway.config import load
@@ -74,3 +75,10 @@ def test_a_fault_of_the_configuration_is_one_line_without_secrets(tmp_path: Path
         load(file, {"MY_TOKEN": "a-secret-of-the-environment", "MY_NUMBER": "1234567"})
     (line,) = str(refused.value).splitlines()
     assert said in line
+
+
+@pytest.mark.parametrize("belongs", list(Belongs))
+def test_how_somebody_belongs_is_stored_with_what_they_wrote(belongs: Belongs) -> None:
+    sample = next(filter(None, map(SimulatedWeixin().parse, SimulatedWeixin().payloads())))
+    message = dataclasses.replace(sample, sender=dataclasses.replace(sample.sender, belongs=belongs))
+    assert decode(encode(message)) == message
