@@ -57,6 +57,7 @@ from core.fetching import Files
 from core.messages import AccountId, Attachment, InboundMessage, ReplyAddress
 from core.proxy import proxy_for
 from core.texts import language_of, say
+from core.untrusted import part_in, text_in
 
 log = structlog.get_logger(__name__)
 
@@ -312,13 +313,18 @@ class DiscordAdapter(Adapter, Heard, CatchesUp, FetchesFiles, Diagnoses):
             for place in there:
                 if place.last_message_id is not None and place.last_message_id > int(after):
                     channels.setdefault(str(place.id), str(guild.id))
+        members: dict[str, Mapping[str, Any]] = {}
         for channel, guild_id in channels.items():
-            async for message in self._missed_in(channel, guild_id, after):
+            async for message in self._missed_in(channel, guild_id, after, members):
                 yield message
 
-    async def _missed_in(self, channel: str, guild: str, after: str) -> AsyncGenerator[InboundMessage, None]:
-        """The messages of one channel; its history says nothing of the server it belongs to."""
+    async def _missed_in(
+        self, channel: str, guild: str, after: str, members: dict[str, Mapping[str, Any]]
+    ) -> AsyncGenerator[InboundMessage, None]:
+        """The messages of one channel; its history says nothing of the server it belongs to, nor of members: who is a
+        guest is asked where guests may be."""
         link, rest = self._connected(), self._rest()
+        has_guests = isinstance(link.get_channel(int(channel)), discord.VoiceChannel)
         while True:
             try:
                 page = await history(rest, channel, after=after)
@@ -326,6 +332,8 @@ class DiscordAdapter(Adapter, Heard, CatchesUp, FetchesFiles, Diagnoses):
                 log.info("a channel is not read back", account=self._account, channel=channel, error=str(error))
                 return
             for data in page:
+                if has_guests:
+                    data["member"] = await _member(rest, guild, text_in(part_in(data, "author"), "id"), members)
                 message = parse_message(data | {"guild_id": guild} if guild else data, self._surroundings(link))
                 if message is not None:
                     yield message
@@ -360,6 +368,19 @@ class DiscordAdapter(Adapter, Heard, CatchesUp, FetchesFiles, Diagnoses):
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _member(rest: Rest, guild: str, user: str, known: dict[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """A member of a server, looked up once; empty where Discord does not tell."""
+    if user not in known:
+        try:
+            known[user] = await rest.call("GET", "/guilds/{guild_id}/members/{user_id}", guild_id=guild, user_id=user)
+        except RateLimited:
+            raise
+        except DeliveryError as error:
+            log.info("a member could not be looked up", user=user, error=str(error))
+            known[user] = {}
+    return known[user]
 
 
 async def _offer(inbox: Inbox, message: InboundMessage) -> Receipt | None:

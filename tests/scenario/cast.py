@@ -57,7 +57,8 @@ class Cell:
 
     @property
     def channel(self) -> str:
-        return f"{self.setting}{self.role}{self.kind}"
+        where = "voice" if self.role.endswith("guest") and self.kind == "missed" else ""  # where Discord has guests
+        return f"{where}{self.setting}{self.role}{self.kind}"
 
 
 def cells(platform: SimulatedPlatform) -> Iterator[Cell]:
@@ -70,13 +71,9 @@ def cells(platform: SimulatedPlatform) -> Iterator[Cell]:
 
 
 def _happens(platform: SimulatedPlatform, setting: str, role: str, kind: str) -> bool:
-    if role.endswith("guest") and isinstance(platform, DiscordPlatform):
-        return kind in (
-            "mention",
-            "overheard",
-            "edited",
-            "slash",
-        )  # of a server: elsewhere, and in histories, nobody is
+    of_a_server = role.endswith("guest") and isinstance(platform, DiscordPlatform)
+    if of_a_server and kind in ("direct", "command", "slashdirect"):
+        return False
     return kind != "missed" or setting == "listed"
 
 

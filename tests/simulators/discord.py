@@ -110,7 +110,8 @@ class DiscordPlatform(SimulatedPlatform):
         age: timedelta = timedelta(0),
     ) -> Delivery:
         bot, author = self.world.bot(account), self.world.user(user)
-        place = self.world.direct(author, bot) if direct else self.world.channel(channel)
+        named = self.world.voice if channel.startswith("voice") else self.world.channel
+        place = self.world.direct(author, bot) if direct else named(channel)
         room = place.id
         if thread is not None:
             place = self.world.channels[thread]

@@ -21,6 +21,7 @@ from tests.simulators.discord_world import (
     DM,
     EPHEMERAL,
     GUILD,
+    IS_GUEST,
     MESSAGE_CONTENT,
     PUBLIC_THREAD,
     THINKING,
@@ -115,6 +116,7 @@ class Rest:
             web.get(f"{api}/users/@me/guilds", self._wrap("any", self._guilds)),
             web.get(f"{api}/oauth2/applications/@me", self._wrap("any", self._application)),
             web.get(f"{api}/gateway/bot", self._wrap("any", self._gateway)),
+            web.get(f"{api}/guilds/{{guild}}/members/{{user}}", self._wrap("any", self._member)),
             web.get(channel, self._wrap("any", self._channel)),
             web.post(f"{channel}/typing", self._wrap("typing", self._typing)),
             web.get(f"{channel}/messages", self._wrap("history", self._history)),
@@ -270,6 +272,13 @@ class Rest:
 
     async def _typing(self, request: web.Request, bot: Bot) -> Any:
         self._place(request, bot)
+
+    async def _member(self, request: web.Request, bot: Bot) -> Any:
+        user = request.match_info["user"]
+        name = next((name for name, id in self.world.people.items() if id == user), None)
+        if name is None:
+            raise Refusal(404, 10007, "Unknown Member")
+        return {"user": person(user, name), "roles": [], "flags": IS_GUEST if user in self.world.guests else 0}
 
     async def _history(self, request: web.Request, bot: Bot) -> Any:
         channel = self._place(request, bot)

@@ -15,7 +15,7 @@ from typing import Any
 
 EPOCH = datetime(2015, 1, 1, tzinfo=UTC)
 
-GUILD_TEXT, DM, PUBLIC_THREAD = 0, 1, 11
+GUILD_TEXT, DM, GUILD_VOICE, PUBLIC_THREAD = 0, 1, 2, 11
 MESSAGE_CONTENT = 1 << 15
 GUILD_MESSAGES, DIRECT_MESSAGES, GUILDS = 1 << 9, 1 << 12, 1
 PRIVILEGED = MESSAGE_CONTENT | 1 << 1 | 1 << 8
@@ -141,7 +141,8 @@ class Channel:
                     "locked": self.locked,
                 },
             }
-        return data | {"position": 0, "permission_overwrites": [], "nsfw": False, "topic": None}
+        voice = {"bitrate": 64_000, "user_limit": 0, "rtc_region": None} if self.type == GUILD_VOICE else {}
+        return data | {"position": 0, "permission_overwrites": [], "nsfw": False, "topic": None, **voice}
 
 
 def person(id: str, name: str, *, bot: bool = False) -> dict[str, Any]:
@@ -199,6 +200,13 @@ class World:
         place = (GUILD_TEXT, name, "")
         if place not in self._named:
             self._named[place] = self._add(Channel(id=self.ids.new(), type=GUILD_TEXT, name=name))
+        return self._named[place]
+
+    def voice(self, name: str) -> Channel:
+        """A voice channel of the server, with its chat."""
+        place = (GUILD_VOICE, name, "")
+        if place not in self._named:
+            self._named[place] = self._add(Channel(id=self.ids.new(), type=GUILD_VOICE, name=name))
         return self._named[place]
 
     def direct(self, user: str, bot: Bot) -> Channel:
@@ -280,7 +288,7 @@ class World:
                 }
                 for number, (id, name, tags) in enumerate(roles)
             ],
-            "channels": [channel.as_data() for channel in living if channel.type == GUILD_TEXT],
+            "channels": [channel.as_data() for channel in living if channel.type in (GUILD_TEXT, GUILD_VOICE)],
             "threads": [channel.as_data() for channel in living if channel.type == PUBLIC_THREAD],
             "members": [
                 {

@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -28,7 +28,7 @@ from core.errors import (
     StorageUnavailable,
     TargetGone,
 )
-from core.messages import AccountId, InboundMessage
+from core.messages import AccountId, Belongs, InboundMessage
 from tests.contract.platform import File
 from tests.contract.world import until
 from tests.simulators.discord import DiscordPlatform
@@ -546,6 +546,19 @@ async def test_what_is_missing_is_told(platform: DiscordPlatform) -> None:
     async with bot.adapter:
         (nowhere,) = await bot.adapter.diagnose()
         assert f"client_id={world.application}" in nowhere
+
+
+async def test_guests_are_told_apart_among_what_was_missed_too(platform: DiscordPlatform) -> None:
+    for user in ("gus", "ann"):
+        await platform.person_writes("lost?", direct=False, channel="voice lounge", user=user)
+    platform.world.guests.add(platform.world.user("gus"))
+    since = datetime.now(UTC) - timedelta(minutes=1)
+    async with running(platform) as bot:
+        found = [message async for message in bot.adapter.missed(since, ())]
+        assert [message.sender.belongs for message in found] == [Belongs.GUEST, Belongs.MEMBER]
+        del platform.world.people["gus"]  # has left the server
+        found = [message async for message in bot.adapter.missed(since, ())]
+        assert [message.sender.belongs for message in found] == [Belongs.MEMBER, Belongs.MEMBER]
 
 
 async def test_missed_messages_are_read_page_by_page_where_the_bot_may_read(platform: DiscordPlatform) -> None:
