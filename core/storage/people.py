@@ -78,12 +78,17 @@ def pairings(db: sqlite3.Connection) -> list[PairingRequest]:
 def add_pairing(db: sqlite3.Connection, request: PairingRequest) -> None:
     """Raises sqlite3.IntegrityError for a digest that somebody else waits with."""
     created = micros(request.created_at)
-    db.execute("DELETE FROM pairing WHERE expires_at <= ?", (created,))
+    remove_expired(db, created)
     db.execute("DELETE FROM pairing WHERE account = ? AND user = ?", _names(request.person))
     db.execute(
         "INSERT INTO pairing (account, user, name, digest, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
         (*_names(request.person), storable(request.name), request.digest, created, micros(request.expires_at)),
     )
+
+
+def remove_expired(db: sqlite3.Connection, now: int) -> None:
+    """Whoever waited too long is not kept by name."""
+    db.execute("DELETE FROM pairing WHERE expires_at <= ?", (now,))
 
 
 def remove_pairing(db: sqlite3.Connection, person: Person) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from core.archive import StorageFigures
 from core.errors import ConfigError
-from core.storage import links, spending, statements, summaries
+from core.storage import links, people, spending, statements, summaries
 from core.storage.opening import sync
 
 DEDUP_MICROS = 7 * 86_400 * 1_000_000
@@ -24,6 +24,7 @@ _UNFINISHED = 1_000
 def sweep(db: sqlite3.Connection, older_than: int, most: int, now: int) -> int:
     """Remove what is finished and older; rows of the inbox lose their text first and their ids after 7 days."""
     links.remove_expired(db, now)
+    people.remove_expired(db, now)
     return (
         _sweep_turns(db, older_than, most)
         + _sweep_inbox(db, min(older_than, now - DEDUP_MICROS), most)

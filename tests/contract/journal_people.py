@@ -102,3 +102,12 @@ class PeopleContract(EngineContract):
         third = request(clock, Person(WORK, UserId("joe")), b"a third")
         await store.add_pairing(third)
         assert await store.pairings() == [other, third]
+
+    async def test_a_sweep_takes_who_waited_too_long(self, store: Store, clock: HeldClock) -> None:
+        await store.add_pairing(request(clock))
+        await clock.advance(3599)
+        await store.sweep(older_than=clock.now())
+        assert len(await store.pairings()) == 1
+        await clock.advance(1)
+        await store.sweep(older_than=clock.now() - HOUR)
+        assert await store.pairings() == []
