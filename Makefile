@@ -9,10 +9,10 @@ ARGS ?=
 # Four at a time: most tests wait for processes, disks and browsers rather than compute.
 PARALLEL ?= -n 4 --maxschedchunk=1
 
-.PHONY: help run test check bench fmt lock clean
+.PHONY: help run test check bench bench-chaos fmt lock clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 run: $(VENV)/.run ## Start the gateway (config.yaml where there is one, else built-in defaults)
 	@exec $(BIN)/chatgpt-ms run $(ARGS)
@@ -29,6 +29,9 @@ check: $(VENV)/.dev ## Format, lint, types, import rules, fast tests: before eac
 
 bench: $(VENV)/.dev ## Measure; prints tables, takes half an hour (ARGS=quick: some minutes)
 	$(BIN)/python -m bench $(ARGS)
+
+bench-chaos: $(VENV)/.dev ## Kill, drop, break and overload for long; prints a table, takes about three quarters of an hour
+	$(BIN)/python -m bench.chaos $(ARGS)
 
 fmt: $(VENV)/.dev ## Format and fix what can be fixed
 	$(BIN)/ruff check --fix .

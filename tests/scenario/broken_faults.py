@@ -6,6 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from core import delivery
+from core.adapter import Receipt
+from core.inbox import Inbox
+from core.messages import InboundMessage
 from core.responder import Responder
 from gateway import supervisor
 from tests.scenario.breaking import run
@@ -33,5 +36,18 @@ def restless() -> None:
     supervisor.full_jitter = lambda *_, **__: 0.0  # type: ignore[attr-defined]  # broken on purpose
 
 
+_receive = Inbox.receive
+
+
+async def _as_if(self: Inbox, message: InboundMessage) -> Receipt:
+    receipt = await _receive(self, message)
+    return Receipt.ACCEPTED if receipt is Receipt.OVERLOADED else receipt
+
+
+def forgetting() -> None:
+    """What is too much is dropped without a word."""
+    Inbox.receive = _as_if  # type: ignore[method-assign]  # broken on purpose
+
+
 if __name__ == "__main__":
-    run(silent, resigned, restless)
+    run(silent, resigned, restless, forgetting)
