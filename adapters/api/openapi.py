@@ -146,6 +146,13 @@ _IDEMPOTENCY_KEY = {
 }
 
 
+_ASK_ONE = {
+    "operationId": "createChatCompletion",
+    "description": "Each model may be asked.",
+    "requestBody": {"model": "$response.body#/data/0/id", "messages": [{"role": "user", "content": "Hello"}]},
+}
+
+
 @cache
 def document() -> dict[str, Any]:
     """OpenAPI 3.1, to be served as JSON."""
@@ -208,7 +215,11 @@ def document() -> dict[str, Any]:
                     "operationId": "listModels",
                     "summary": "The models a request may name",
                     "responses": {
-                        "200": {"description": "The models.", "content": {"application/json": {"schema": _MODELS}}},
+                        "200": {
+                            "description": "The models.",
+                            "content": {"application/json": {"schema": _MODELS}},
+                            "links": {"ask": _ASK_ONE},
+                        },
                         **_errors("OpenAIError", (401, 403, 405, 500)),
                     },
                 }

@@ -105,7 +105,7 @@ async def test_a_fuzzer_that_reads_the_document_finds_nothing(gateway: ApiGatewa
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", settings, "run", f"{gateway.url}/openapi.json"),
         *("--header", f"Authorization: Bearer {KEY}", "--checks", "all", "--max-examples", str(examples)),
-        *("--phases", "coverage,fuzzing", "--continue-on-failure", "--no-color"),
+        *("--phases", "coverage,fuzzing,stateful", "--continue-on-failure", "--no-color"),
         cwd=tmp_path,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -113,5 +113,6 @@ async def test_a_fuzzer_that_reads_the_document_finds_nothing(gateway: ApiGatewa
     output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
     assert "4 selected" in output.decode()
+    assert "API Links:    1 covered" in output.decode()
     assert gateway.desk.rows
     assert gateway.chat.calls
