@@ -125,6 +125,11 @@ class StreamSink(ABC):
     async def append(self, text: str) -> None:
         """Show the next piece of CommonMark. Raises DeliveryError; the pieces so far stay the sink's own business."""
 
+    def due(self) -> float:
+        """Seconds until the next piece can be shown: it is given then, with all that came meanwhile; at the end of the
+        answer nobody waits, and what `append` may not show yet is shown by leaving."""
+        return 0.0
+
     async def stored(self) -> None:
         """Called each time a new `message` is stored. A sink may announce there what it is about to put up, and put it
         up now: a later process finds it then, whenever this one dies. Raises as `append`."""

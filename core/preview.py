@@ -40,6 +40,8 @@ log = structlog.get_logger(__name__)
 
 _TYPING_EVERY = 5.0
 """Seconds; the signs of the platforms fade after 5 to 10."""
+_TYPING_LATE = 1.0
+"""Seconds that a sign may still be on its way when the answer is there."""
 _TYPING_OVER = 2.0
 """Seconds for taking a sign away; nothing but the next turn waits for that."""
 
@@ -71,6 +73,9 @@ class Preview:
         self._journal = journal
         self._clock = clock
         self._typing: asyncio.Task[None] | None = None
+        self._signing = False
+        """A call for the typing sign is under way."""
+        self._signed_enough = False
         self._show: asyncio.Task[_Shown] | None = None
 
     async def __aenter__(self) -> Self:
@@ -86,6 +91,10 @@ class Preview:
         self._stop_typing()
         if self._show is not None:
             self._show.cancel()
+        if self._typing is not None and self._signing:
+            await asyncio.wait((self._typing,), timeout=_TYPING_LATE)
+            if self._signing:
+                self._typing.cancel()
         await asyncio.gather(*filter(None, (self._typing, self._show)), return_exceptions=True)
 
     def add(self, piece: str) -> None:
@@ -103,14 +112,19 @@ class Preview:
     async def _keep_typing(self, reply: CanType) -> None:
         try:
             for _ in range(120):
-                if not await _signed(reply.typing(), _CALL_TIMEOUT):
+                self._signing = True
+                shown = await _signed(reply.typing(), _CALL_TIMEOUT)
+                self._signing = False
+                if not shown or self._signed_enough:
                     return
                 await self._clock.sleep(_TYPING_EVERY)
         finally:
             await _signed(reply.typing_over(), _TYPING_OVER)
 
     def _stop_typing(self) -> None:
-        if self._typing is not None and not self._typing.cancelling():  # it may be taking the sign away
+        """A call that is under way may end: to break it off would close its connection, and undo nothing."""
+        first, self._signed_enough = not self._signed_enough, True
+        if first and self._typing is not None and not self._signing:  # afterwards it may be taking the sign away
             self._typing.cancel()
 
     async def _remember(self, message: MessageId) -> bool:
@@ -147,6 +161,7 @@ class StreamPreview(Preview):
         self._ending = False
         self._broken = False
         self._message: MessageId | None = None
+        self._pausing: asyncio.Task[None] | None = None
 
     def add(self, piece: str) -> None:
         self._waiting.append(piece)
@@ -167,6 +182,8 @@ class StreamPreview(Preview):
                 self._waiting.append(rest)
         self._ending = True
         self._wake.set()
+        if self._pausing is not None:
+            self._pausing.cancel()
         shown = await self._show
         if self._broken or not parts:
             return parts
@@ -190,6 +207,7 @@ class StreamPreview(Preview):
                 while not (self._ending and not self._waiting):
                     await self._wake.wait()
                     self._wake.clear()
+                    await self._until_due(sink)
                     if self._broken:
                         raise _BrokenOff
                     if self._waiting:
@@ -210,6 +228,17 @@ class StreamPreview(Preview):
             log.exception("streaming an answer failed")
             return _Shown.IN_DOUBT if closing else _Shown.PARTLY
         return _Shown.WHOLE
+
+    async def _until_due(self, sink: StreamSink) -> None:
+        """What comes meanwhile is shown with the next piece; the end of the answer ends the wait."""
+        if self._ending or (wait := sink.due()) <= 0:
+            return
+        self._pausing = asyncio.create_task(self._clock.sleep(wait))
+        try:
+            await asyncio.wait((self._pausing,))
+        finally:
+            self._pausing.cancel()
+            self._pausing = None
 
     async def _append(self, sink: StreamSink, piece: str) -> None:
         for pause in (1.0, 5.0, 15.0, None):

@@ -86,11 +86,11 @@ class GrowingAnswer(StreamSink, AbstractAsyncContextManager[StreamSink]):
     async def append(self, text: str) -> None:
         """Takes `text` whatever happens; shows what is due. Raises where the answer cannot be shown here at all."""
         self._preview.feed(text)
-        if (wait := self._next - self._chats.clock.monotonic()) > 0:
-            if wait > 2.0:
-                return  # a pause that Feishu asked for: the pieces that come meanwhile are taken at once
-            await self._chats.clock.sleep(wait)
-        await self._update()
+        if self.due() <= 0:
+            await self._update()
+
+    def due(self) -> float:
+        return self._next - self._chats.clock.monotonic()
 
     async def stored(self) -> None:
         """The announced card goes up."""

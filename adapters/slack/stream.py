@@ -113,7 +113,7 @@ class GrowingAnswer(StreamSink, AbstractAsyncContextManager[StreamSink]):
             self._slower = min(self._slower * 2, 16.0)
             self._next = clock.monotonic() + min(limited.retry_after, _LONGEST_PAUSE)
             return
-        if self._messages:  # nothing was shown of a first piece that may still become markup: the next one need not wait
+        if self._messages:  # else nothing of the first piece could be shown: the next one need not wait
             every = _APPEND_EVERY if self._messages[-1].streaming else _UPDATE_EVERY
             self._next = clock.monotonic() + every * self._slower
 

@@ -29,6 +29,7 @@ from tests.simulators.pager import (
     StreamsAndForms,
     StreamsAnnounced,
     StreamsOnward,
+    StreamsPaced,
     Types,
 )
 
@@ -117,6 +118,24 @@ async def test_every_further_message_of_a_stream_is_known_to_a_later_process(pat
     async with gateway.again() as later:
         await later.idle()
         assert later.pager.texts() == ["answer to 1"]
+
+
+async def test_pieces_are_shown_together_when_they_are_due_and_the_end_waits_for_nothing(
+    path: Path, clock: HeldClock
+) -> None:
+    async with Gateway(path, clock, Pager(StreamsPaced)) as gateway:
+        second, end = asyncio.Event(), asyncio.Event()
+        gateway.model.will("one", second, " two", " three", end, " four")
+        await gateway.hear("1")
+        await until(gateway.pager.texts)
+        second.set()
+        await until(lambda: clock.sleeping)
+        assert gateway.pager.texts() == ["one"]
+        await clock.advance(10.0)
+        await until(lambda: gateway.pager.texts() == ["one two three"])
+        end.set()
+        await gateway.idle()  # no time passes any more
+        assert gateway.pager.texts() == ["one two three four"]
 
 
 async def test_an_announced_message_goes_up_once_that_is_stored(path: Path, clock: HeldClock) -> None:
@@ -387,6 +406,19 @@ async def test_typing_that_fails_never_costs_the_reply(path: Path, clock: HeldCl
         gateway.pager.fail("typing", error)
         gateway.pager.fail("typing over", error)
         assert await gateway.ask("1") == ["answer to 1"]
+
+
+async def test_a_typing_sign_on_its_way_is_not_broken_off(path: Path, clock: HeldClock) -> None:
+    """That would close its connection, and the next call had to open another."""
+    async with Gateway(path, clock, Pager(Signs)) as gateway:
+        gateway.pager.gates["typing"] = gate = asyncio.Event()
+        gateway.model.will("one")
+        await gateway.hear("1")
+        await until(gateway.pager.texts)
+        assert gateway.pager.waiting == 1
+        gate.set()
+        await gateway.idle()
+        assert gateway.pager.calls[-1] == "typing over"
 
 
 async def test_typing_that_hangs_never_delays_the_reply(path: Path, clock: HeldClock) -> None:

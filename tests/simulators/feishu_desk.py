@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -86,9 +87,11 @@ async def desk(
 
 
 async def feed(sink: StreamSink, pieces: Iterable[str], stored: list[MessageId] | None = None) -> None:
-    """What core/preview.py does; `stored` gets each id when it is stored."""
+    """What core/preview.py does, but for long pauses; `stored` gets each id when it is stored."""
     stored = [] if stored is None else stored
     for piece in pieces:
+        if 0 < (wait := sink.due()) < 2:
+            await asyncio.sleep(wait)
         await sink.append(piece)
         while sink.message is not None and stored[-1:] != [sink.message]:
             stored.append(sink.message)

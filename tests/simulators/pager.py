@@ -212,6 +212,17 @@ class Streams(PagerReply, CanStream):
         await self.pager.act("close", end)
 
 
+class _PacedSink(_Sink):
+    """Shows something every ten seconds at most."""
+
+    def due(self) -> float:
+        return 10.0 if self.shown.text else 0.0
+
+
+class StreamsPaced(Streams):
+    sink = _PacedSink
+
+
 class StreamsAndEdits(Streams, Edits):
     pass
 

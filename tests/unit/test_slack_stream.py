@@ -102,6 +102,23 @@ async def test_answers_of_every_kind_are_whole(place: Desk, path: Path) -> None:
     assert place.slack.pings() == []
 
 
+async def test_the_second_piece_is_shown_at_once_where_nothing_of_the_first_could_be(place: Desk) -> None:
+    async with place.reply().stream(key=KEY) as sink:
+        await sink.append("One")
+        assert (place.shown, sink.due() > 0) == ([], False)
+        await sink.append(" two three")
+        assert (texts(place), sink.due() > 0) == (["One two"], True)
+
+
+async def test_the_call_that_ends_an_answer_takes_the_rest_along(place: Desk) -> None:
+    async with place.reply().stream(key=KEY) as sink:
+        await sink.append("One two three")
+        await sink.append(" four five.")  # before it is due: the answer is whole
+        assert texts(place) == ["One two"]
+    assert texts(place) == ["One two three four five."]
+    assert place.calls(*STREAMS) == ["chat.startStream", "chat.stopStream"]
+
+
 async def test_a_long_answer_goes_on_in_further_messages_each_naming_the_next(place: Desk) -> None:
     await stream(place, LONG, size=30)
     assert missing(LONG, texts(place)) == ""
@@ -148,9 +165,9 @@ async def test_a_piece_whose_answer_is_lost_is_not_appended_again_where_the_stre
     async with desk(slack) as place:  # real time: Slack complains of calls during the pause
         slack.api.faults += [Fault(("chat.appendStream",), "lost"), Fault(("chat.stopStream",), kind, 1.0)]
         async with place.reply().stream(key=KEY) as sink:
-            await sink.append("One two three ")
-            await sink.append("four five six ")
-            await sink.append("seven eight.")
+            for piece in ("One two three ", "four five six ", "seven eight."):
+                await asyncio.sleep(max(0.0, sink.due()))  # as the core does
+                await sink.append(piece)
         assert texts(place) == ["One two three four five six seven eight."]
         assert slack.api.faults == []
 
