@@ -131,13 +131,16 @@ class FeishuView(View):
 
         async def handle(call: Call) -> Any:
             result = await api.handler(call)
-            self._shown_by(call.path)
+            self._shown_by(call.path, result)
             return result
 
         return replace(api, handler=handle)
 
-    def _shown_by(self, path: Mapping[str, str]) -> None:
+    def _shown_by(self, path: Mapping[str, str], result: Any) -> None:
         state = self._feishu.state
+        if isinstance(result, Mapping) and "chat_id" in result:  # a new message
+            self._seen(str(result["chat_id"]))
+            return
         message = state.messages.get(path.get("message", ""))
         if message is None and (card := state.cards.get(path.get("card", ""))) is not None:
             message = card.message
