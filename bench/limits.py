@@ -36,7 +36,7 @@ from core.messages import (
     UserId,
 )
 from core.prices import Prices
-from core.storage import inbound, spending, statements, turns
+from core.storage import admission, inbound, spending, statements, turns
 from core.storage.codec import day, encode, micros
 from core.storage.load import watch_load
 from core.storage.opening import open_database
@@ -120,7 +120,7 @@ class _Store:
             self.db.execute("COMMIT")
         return spent / _MESSAGES * 1e6
 
-    def _prepared(self) -> tuple[inbound.Arrival, inbound.Beginning]:
+    def _prepared(self) -> tuple[admission.Arrival, inbound.Beginning]:
         self.number += 1
         user = UserId(f"u{self.number % _PEOPLE}")
         message = InboundMessage(
@@ -137,7 +137,7 @@ class _Store:
         )
         key = ConversationKey(_ACCOUNT, user=user)
         body, now, today = encode(message), micros(_NOW), day(_NOW)
-        arrival = inbound.Arrival(
+        arrival = admission.Arrival(
             message=message, conversation=key, body=body, bytes=len(body), command=False, now=now, today=today
         )
         beginning = inbound.Beginning(
@@ -152,8 +152,8 @@ class _Store:
         )
         return arrival, beginning
 
-    def _one(self, arrival: inbound.Arrival, beginning: inbound.Beginning) -> None:
-        inbound.accept(self.db, arrival, Quota(), self.budgets)
+    def _one(self, arrival: admission.Arrival, beginning: inbound.Beginning) -> None:
+        admission.accept(self.db, arrival, Quota(), self.budgets)
         begun = inbound.begin(self.db, beginning)
         assert begun is not None
         outcome = Outcome(

@@ -1,7 +1,4 @@
-"""Durable storage of the road from a message to its answer: the states, the records, the protocol.
-
-inbox rows   new → running → answered → done | dead | expired
-outbox rows  pending → sending → sent | unknown → sent | dead
+"""Durable storage of the road from a message to its answer: the records and the protocol. core.states has the states.
 
 Every method is one transaction, committed when it returns. Where several are asked for at once an engine may commit
 them together. All raise StorageUnavailable when nothing could be stored; the caller then must not acknowledge.
@@ -19,46 +16,14 @@ from core.adapter import IdempotencyKey, Receipt
 from core.budgets import NOBODY, UNBOUNDED, Ahead, Budgets, Exhausted, Payers, Spent, nobody_ahead
 from core.chat import Usage
 from core.messages import AccountId, ConversationKey, EventId, InboundMessage, MessageId, Person, ReplyAddress
+from core.states import InboxState as InboxState  # noqa: PLC0414 - part of the contract
+from core.states import OutboxState as OutboxState  # noqa: PLC0414 - part of the contract
+from core.states import TurnState as TurnState  # noqa: PLC0414 - part of the contract
 
 InboxId = NewType("InboxId", int)
 """Rises with acceptance; the order of replies."""
 TurnId = NewType("TurnId", int)
 PartId = NewType("PartId", int)
-
-
-class InboxState(StrEnum):
-    NEW = "new"
-    RUNNING = "running"
-    ANSWERED = "answered"
-    """The reply is committed and on its way."""
-    DONE = "done"
-    """Every part of the reply arrived."""
-    DEAD = "dead"
-    """No reply will arrive; the reason is kept and listed."""
-    EXPIRED = "expired"
-    """Overtaken by time or by /new; its sender was told once."""
-
-
-class TurnState(StrEnum):
-    RUNNING = "running"
-    COMPLETE = "complete"
-    STOPPED = "stopped"
-    """Ended by the person; what was shown is the answer."""
-    FAILED = "failed"
-    """The person saw a failure instead of an answer."""
-    COMMAND = "command"
-    """A chat command and its reply; never history."""
-    EXPIRED = "expired"
-
-
-class OutboxState(StrEnum):
-    PENDING = "pending"
-    SENDING = "sending"
-    """A call is under way, or was when the process died."""
-    UNKNOWN = "unknown"
-    """It may have arrived and can neither be keyed nor looked up."""
-    SENT = "sent"
-    DEAD = "dead"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

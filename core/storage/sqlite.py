@@ -33,7 +33,7 @@ from core.journal import (
 )
 from core.memory import Memory, Summary
 from core.messages import AccountId, ConversationKey, EventId, InboundMessage, MessageId, Person
-from core.storage import inbound, outbound, spending, statements, summaries, turns, upkeep
+from core.storage import admission, inbound, outbound, spending, statements, summaries, turns, upkeep
 from core.storage.codec import day, encode, micros, name, storable
 from core.storage.load import watch_load
 from core.storage.lock import LockFile
@@ -119,7 +119,7 @@ class SqliteStore(SqliteArchive):
         """See core.journal.Journal, also for the methods below."""
         now = self._clock.now()
         body = encode(message)
-        arrival = inbound.Arrival(
+        arrival = admission.Arrival(
             message=message,
             conversation=conversation,
             body=body,
@@ -128,7 +128,7 @@ class SqliteStore(SqliteArchive):
             now=micros(now),
             today=day(now),
         )
-        accept = partial(inbound.accept, arrival=arrival, quota=quota, budgets=budgets)
+        accept = partial(admission.accept, arrival=arrival, quota=quota, budgets=budgets)
         return await self._writer.run(accept, lasting=lasting)
 
     async def recover(self) -> Recovery:

@@ -33,8 +33,9 @@ from core.messages import (
     UserId,
 )
 from core.storage import spending, statements, summaries
+from core.storage.admission import add_conversation
 from core.storage.codec import decode, moment, name, storable, when
-from core.storage.inbound import add_conversation, payers_from
+from core.storage.inbound import payers_from
 
 BETWEEN_QUESTIONS = "\n\n"
 """Between messages that were answered together, where they are read as one question."""

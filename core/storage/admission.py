@@ -1,0 +1,97 @@
+"""Whether a message is stored: what the connection does for accept."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from core.adapter import Receipt
+from core.budgets import NOBODY, Budgets
+from core.journal import Accepted, Bound, InboxId, Quota
+from core.messages import ConversationKey, InboundMessage, Person
+from core.storage import spending, statements
+from core.storage.codec import name, storable
+
+TITLE_LENGTH = 80
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """A message ready to be stored: everything encoded before the writer's thread takes over."""
+
+    message: InboundMessage
+    conversation: ConversationKey
+    body: str
+    bytes: int
+    command: bool
+    now: int
+    today: int
+
+
+def accept(db: sqlite3.Connection, arrival: Arrival, quota: Quota, budgets: Budgets) -> Accepted:
+    """Duplicate, refused, overloaded or stored."""
+    message = arrival.message
+    account, event, user = name(message.account), name(message.event), name(message.sender.id)
+    channel, id = name(message.channel), name(message.id)
+    known = (
+        db.execute(statements.KNOWN_EVENT, (account, event)).fetchone()
+        or db.execute(statements.KNOWN_MESSAGE, (account, channel, id)).fetchone()
+    )
+    if known is not None:
+        return Accepted(receipt=Receipt.DUPLICATE, inbox=InboxId(known[0]))
+    key = str(arrival.conversation)
+    found = db.execute(statements.CONVERSATION, (key,)).fetchone()
+    payers = NOBODY if arrival.command else spending.payers_of(db, account, user)
+    if not arrival.command:
+        sender = Person(message.account, message.sender.id)
+        exhausted = spending.exhausted(db, budgets, sender, payers, arrival.today, messages=True)
+        if exhausted is not None:
+            return Accepted(receipt=Receipt.REFUSED, exhausted=exhausted)
+    bound = _over(db, arrival, quota, found)
+    if bound is not None:
+        receipt = Receipt.OVERLOADED if bound is Bound.PENDING else Receipt.REFUSED
+        return Accepted(receipt=receipt, bound=bound)
+    if found is None:
+        conversation, titled = add_conversation(db, arrival.conversation, arrival.now), False
+    else:
+        conversation, titled = found[0], found[5] is not None
+    row = db.execute(
+        statements.ADD_INBOX,
+        (
+            account,
+            event,
+            channel,
+            id,
+            conversation,
+            user,
+            arrival.command,
+            arrival.body,
+            arrival.bytes,
+            arrival.now,
+        ),
+    ).lastrowid
+    if not arrival.command:
+        spending.count_message(db, payers, arrival.today)
+        if not titled:
+            title = storable(" ".join(message.text.split())[:TITLE_LENGTH])
+            db.execute(statements.GIVE_TITLE, (title, storable(message.sender.display_name), conversation))
+    return Accepted(receipt=Receipt.ACCEPTED, inbox=InboxId(row or 0))
+
+
+def _over(db: sqlite3.Connection, arrival: Arrival, quota: Quota, found: tuple[int, ...] | None) -> Bound | None:
+    """The bound that this message runs into, the sender's own before everybody's."""
+    if not arrival.command:
+        queued = 0 if found is None else db.execute(statements.QUEUED, (found[0],)).fetchone()[0]
+        if queued >= quota.queued:
+            return Bound.QUEUED
+    pending, bytes = db.execute(statements.LOAD).fetchone()
+    if pending >= quota.pending or bytes + arrival.bytes > quota.pending_bytes:
+        return Bound.PENDING
+    return None
+
+
+def add_conversation(db: sqlite3.Connection, key: ConversationKey, now: int) -> int:
+    """A new conversation's id."""
+    channel, user = (None if id is None else name(id) for id in (key.channel, key.user))
+    added = db.execute(statements.ADD_CONVERSATION, (str(key), name(key.account), channel, user, now))
+    return added.lastrowid or 0
