@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 Role = Literal["system", "user", "assistant"]
@@ -16,6 +17,15 @@ class ChatMessage:
 
     role: Role
     content: str
+    _json: str = field(init=False, repr=False, compare=False, default="")
+
+    @property
+    def json(self) -> str:
+        """As it stands in a request. Made once, when it is first asked for: a history is told again and again."""
+        if not self._json:
+            text = json.dumps({"role": self.role, "content": self.content}, ensure_ascii=False)
+            object.__setattr__(self, "_json", text)
+        return self._json
 
 
 @dataclass(frozen=True, slots=True)

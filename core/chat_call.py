@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from core.breaker import Breakers
+from core.chat import ChatMessage
 from core.chat_endpoint import Endpoint
 from core.chat_failure import OPTIONAL_FIELDS
 
@@ -21,7 +23,7 @@ class Call:
     endpoint: Endpoint
     breakers: Breakers
     """Those of the endpoint, also when the settings are replaced meanwhile."""
-    messages: list[dict[str, str]]
+    messages: Sequence[ChatMessage]
     end_user: str
     options: dict[str, Any]
     deadline: float
@@ -33,10 +35,12 @@ class Call:
 
     def body(self) -> bytes:
         """The request, as JSON. A lone surrogate, which UTF-8 cannot hold, becomes a question mark."""
-        body: dict[str, Any] = {"model": self.model, "messages": self.messages, "stream": True}
+        messages = ",".join([message.json for message in self.messages])
+        body: dict[str, Any] = {"model": self.model, "stream": True}
         optional: dict[str, Any] = {"stream_options": {"include_usage": True}, "user": self.end_user}
         if self.endpoint.takes_safety_identifier:
             optional["safety_identifier"] = self.end_user
         body |= {name: value for name, value in optional.items() if name not in self.without}
         body |= self.options
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        rest = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+        return f'{{"messages":[{messages}],{rest[1:]}'.encode("utf-8", "replace")

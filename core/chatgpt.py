@@ -147,7 +147,7 @@ class ChatGPTClient:
         call = Call(
             endpoint=endpoint,
             breakers=self._breakers,
-            messages=[{"role": message.role, "content": message.content} for message in messages],
+            messages=messages,
             end_user=endpoint.pseudonym(end_user),
             options={name: value for name, value in options.items() if name not in RESERVED},
             deadline=0.0,
@@ -307,7 +307,7 @@ class ChatGPTClient:
         call = Call(
             endpoint=endpoint,
             breakers=self._breakers,
-            messages=[],
+            messages=(),
             end_user="",
             options={},
             deadline=0.0,

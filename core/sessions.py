@@ -311,4 +311,4 @@ def _weighed(exchange: Exchange) -> _Weighed:
 
 
 def _size(exchange: Exchange) -> int:
-    return len(exchange.question) + len(exchange.answer) + 200
+    return 2 * (len(exchange.question) + len(exchange.answer)) + 400  # as it is, and as it stands in a request

@@ -137,7 +137,7 @@ async def test_the_memory_of_histories_is_bounded_and_what_fell_out_is_read_agai
     sessions = gateway.sessions
     assert sessions._hot_characters <= 2_000
     held = [weighed.exchange for hot in sessions._hot.values() for weighed in hot.exchanges]
-    assert sessions._hot_characters == sum(len(e.question) + len(e.answer) + 200 for e in held)
+    assert sessions._hot_characters == sum(2 * (len(e.question) + len(e.answer)) + 400 for e in held)
     await gateway.ask("2", user="user0", place="place0")
     assert told(gateway)[-1] == "2"
     assert len(told(gateway)) == 3
