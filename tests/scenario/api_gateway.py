@@ -17,7 +17,7 @@ from aiohttp import web
 from adapters.api import ApiAdapter, ApiReply, Config, WholeReply
 from core.adapter import Failure, IdempotencyKey, Receipt
 from core.archive import Archive
-from core.chat import ChatMessage, Usage
+from core.chat import ChatClient, ChatMessage, Usage
 from core.clock import Clock, SystemClock
 from core.delivery import failure_json
 from core.errors import ChatError
@@ -228,28 +228,36 @@ async def api_gateway(
     keys: KeyRing | None = None,
     per_minute: int | None = None,
     limits: LimitSettings | None = None,
+    chat: ChatClient | None = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[ApiGateway]:
-    """Serve it on loopback. What is spent is written to a real store."""
+    """Serve it on loopback. What is spent is written to a real store. `chat` answers in place of `gateway.chat`."""
     clock = clock or SystemClock()
     with tempfile.TemporaryDirectory() as folder:
         async with SqliteStore(Path(folder) / "journal.db", clock=clock) as store:
             held = Limits(limits or LimitSettings(per_minute=per_minute))
-            async with _serving(config, keys, held, PaidCalls(store, held, Headroom(), clock), clock) as gateway:
+            paid = PaidCalls(store, held, Headroom(), clock)
+            async with _serving(config, keys, held, paid, chat, clock) as gateway:
                 gateway.store = store
                 yield gateway
+                await paid.close()
 
 
 @asynccontextmanager
 async def _serving(
-    config: Config | None, keys: KeyRing | None, limits: Limits, paid: PaidCalls, clock: Clock
+    config: Config | None,
+    keys: KeyRing | None,
+    limits: Limits,
+    paid: PaidCalls,
+    other: ChatClient | None,
+    clock: Clock,
 ) -> AsyncIterator[ApiGateway]:
     desk, chat = Desk(), ScriptedChat()
     desk.adapter = adapter = ApiAdapter(API, config or Config())
     host = Host(
         journal=cast("Journal", desk),
         archive=cast("Archive", desk),
-        chat=chat,
+        chat=other or chat,
         clock=clock,
         keys=keys or KeyRing((), required=False),
         rates=MessageRates(limits, clock),
