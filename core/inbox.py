@@ -78,7 +78,7 @@ class InboxSettings:
     """Messages that the platform dates further back are not answered at all."""
     same_text_per_minute: int | None = 3
     """Replies to the same text in one conversation. None is no bound."""
-    channel_messages_per_minute: int | None = 60
+    channel_messages_per_minute: int | None = 300
     """Messages that are answered in one channel. None is no bound."""
 
 

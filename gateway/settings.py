@@ -290,7 +290,7 @@ class Limits(Section):
         3, ge=1, description="Replies to the same text in one conversation, in a minute; against bots that answer bots."
     )
     channel_messages_per_minute: int | None = Field(
-        60, ge=1, description="Messages answered in one channel, in a minute; more, and the bot rests there a while."
+        300, ge=1, description="Messages answered in one channel, in a minute; more, and the bot rests there a while."
     )
     max_input_chars: int = Field(32_000, ge=1, description="Longest message.")
     queued: int = Field(20, ge=1, description="Messages that may wait in one conversation.")
