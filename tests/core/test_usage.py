@@ -18,6 +18,7 @@ from core.errors import ChatRefused, ChatUnavailable
 from core.limits import LimitSettings
 from core.messages import AccountId, Person, Scope, UserId
 from core.prices import Price, Prices
+from core.storage import spending
 from tests.clock import HeldClock
 from tests.core.gateway import Gateway, until
 from tests.simulators.pager import Edits, Forms, Pager, Streams
@@ -313,3 +314,48 @@ async def test_a_stale_message_that_waited_for_its_budget_is_apologised_for(path
         hold.set()
         await gateway.idle()
         assert gateway.pager.texts("b")[-1].startswith("I was away and 1 of your messages grew old")
+
+
+# One person in fifty conversations at once
+
+
+@pytest.mark.parametrize("measure", ["tokens", "money"])
+async def test_ten_times_a_budget_in_fifty_conversations_is_the_budget_and_one_answer(
+    path: Path, clock: HeldClock, measure: str
+) -> None:
+    cap = Allowance(tokens_per_day=6000) if measure == "tokens" else Allowance(money_per_month=0.006)
+    limits = replace(PRICED, person=cap, tokens_per_prompt=100, tokens_per_answer=150)
+    async with Gateway(path, clock, limits=limits, scope=Scope.CHANNEL) as gateway:
+        gateway.model.usage, hold = Usage(300, 100), asyncio.Event()
+        gateway.model.default = lambda _: [hold, "answer"]
+        await asyncio.gather(*(gateway.hear(f"{n}", place=f"room{n % 50}") for n in range(400)))
+        await until(lambda: gateway.model.running + gateway.headroom.waiting == 50)
+        assert gateway.model.running > 1
+        hold.set()
+        await gateway.idle()
+        today = await used(gateway)
+        answered = len(gateway.model.prompts)
+        assert today.tokens == 400 * answered  # what the model counted
+        assert today.money == pytest.approx(500e-6 * answered)
+        assert answered in ((15, 16) if measure == "tokens" else (12, 13))
+        texts = [text for n in range(50) for text in gateway.pager.texts(f"room{n}")]
+        notices = [text for text in texts if not text.startswith("answer")]
+        assert len(texts) - len(notices) == answered
+        assert notices
+        reset = "2026-11-03 00:00" if measure == "tokens" else "2026-12-01 00:00"
+        assert all(reset in text for text in notices if "used up" in text)
+
+
+async def test_without_what_is_set_aside_the_same_would_be_exceeded(
+    path: Path, clock: HeldClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spending, "check_room", lambda *_: None)
+    limits = LimitSettings(person=Allowance(tokens_per_day=600), tokens_per_prompt=20, tokens_per_answer=20)
+    async with Gateway(path, clock, limits=limits, scope=Scope.CHANNEL) as gateway:
+        gateway.model.default = lambda _: [hold, "answer"]
+        hold = asyncio.Event()
+        await asyncio.gather(*(gateway.hear(f"{n}", place=f"room{n % 50}") for n in range(400)))
+        await until(lambda: gateway.model.running == 50)
+        hold.set()
+        await gateway.idle()
+        assert (await used(gateway)).tokens > 600 + 15
