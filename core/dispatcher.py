@@ -288,6 +288,7 @@ class Dispatcher:
         outcome = Outcome(
             state=TurnState.FAILED,
             parts=() if reply is None else parts_of(reply, failure.text),
+            spent=self._responder.unpaid.pop(turn.id, None),
             error=f"{id} {type(error).__name__}: {error}",
             failure=failure_json(failure),
             kept=isinstance(reply, Kept),

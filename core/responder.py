@@ -96,6 +96,8 @@ class Responder:
         self._limits = limits
         self._stale_after = stale_after
         self._outgrown = outgrown
+        self.unpaid: dict[TurnId, Spent | None] = {}
+        """What turns cost that a mistake ended; taken out by whoever ends them then."""
         self._told_of_outage: set[tuple[ConversationKey, AccountId]] = set()
         # emptied by the next answer, whoever gets it: the outage is over then
 
@@ -134,7 +136,10 @@ class Responder:
                     ending = self._answered(turn, reply, question, answer, language)
                 paid = replace(ending.outcome, spent=self._spent(turn, answer))
                 await self._end(turn, reply, replace(ending, outcome=paid), preview)
-        except Stopped:
+        except Exception as error:
+            if not isinstance(error, Stopped):
+                self.unpaid[turn.id] = self._spent(turn, answer)
+                raise
             await until_stored(partial(self._journal.release, turn, self._spent(turn, answer)), self._clock)
             raise
 

@@ -85,6 +85,14 @@ async def test_a_call_that_the_server_did_not_take_is_free(path: Path, clock: He
         assert await used(gateway) == Used(messages=1)
 
 
+async def test_a_mistake_of_the_program_does_not_make_an_answer_free(path: Path, clock: HeldClock) -> None:
+    async with Gateway(path, clock) as gateway:
+        gateway.model.will("z" * 4000, RuntimeError("a mistake"))
+        await gateway.ask("1")
+        assert 1000 < (await used(gateway)).tokens < 1100
+        assert not gateway.responder.unpaid
+
+
 async def test_an_answer_without_text_costs_what_the_server_counted(path: Path, clock: HeldClock) -> None:
     async with Gateway(path, clock) as gateway:
         gateway.model.will(" ")

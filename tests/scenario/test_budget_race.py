@@ -141,8 +141,14 @@ async def test_a_budget_is_exceeded_by_one_answer_at_the_most(
     assert outcome.refused
     assert all(RESET[measure].search(text) for text in outcome.refused)
     assert outcome.answered == sum(bool(request.answer) for request in model.requests)
+    running = await gateway.command("usage", "--month", "--json")
     await gateway.stop()
-    assert_discreet(gateway)
+    stopped = await gateway.command("usage", "--account", "api", "--json")
+    for listed in (running, stopped):
+        assert sum(row["tokens"] for row in listed.json) == tokens
+        assert sum(row["money"] for row in listed.json) == pytest.approx(money)
+    assert len(running.json) == (users or 1)
+    assert_discreet(gateway, running.out)
 
 
 @pytest.mark.parametrize(("fault", "whose", "users"), [("unreserved", "person", None), ("unheard", "account", 25)])
