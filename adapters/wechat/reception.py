@@ -42,6 +42,8 @@ _BELIEVES_AFTER = 3.0
 """Seconds until that is tried again; for which it is tried where the server does not answer; and where it says that it has
 no such message."""
 
+_LONGEST_ID = 1_000
+"""Characters. A server that repeats a longer one in its refusal breaks the connection, each time it is asked."""
 _MOST_WAITING = 10_000
 """Messages; when there are more, no event is read."""
 _MOST_DONE = 10_000
@@ -72,7 +74,7 @@ class Reception:
 
     async def take(self, id: str) -> None:
         """An event told of a message. Returns late while there are too many."""
-        if id and id not in self._unfinished and id not in self._done:
+        if 0 < len(id) <= _LONGEST_ID and id not in self._unfinished and id not in self._done:
             self._unfinished[id] = None
             self._upcoming.append(id)
             self._news.set()
@@ -147,6 +149,8 @@ class Reception:
         whether the bot is mentioned."""
         payload: dict[str, Any] = {"message": found, "self": {"id": me}}
         now, room, user = self._clock.now(), found["room_id"], found["from_id"]
+        if max(len(room), len(user)) > _LONGEST_ID:
+            return None
         if room and "@" in found["text"]:
             payload["self"] = {"id": me, **await self.people.names(service, room, me)}
         message = parse_message(payload, account=self._account, now=now)

@@ -203,6 +203,8 @@ class PuppetService:
             if error.status in _IN_DOUBT:
                 return DeliveryUncertain(reason)
             return Refused(reason, error.status, error.message or "")
+        if isinstance(error, UnicodeEncodeError):  # half a surrogate pair; JSON has them, and gRPC cannot carry them
+            return Refused(f"{method}: the question cannot be written down", Status.INVALID_ARGUMENT, "")
         name = type(error).__name__
         log.debug("a call broke off", method=method, error=repr(error))
         if exchange.begun:

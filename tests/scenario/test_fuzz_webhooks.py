@@ -23,6 +23,7 @@ from urllib.parse import urlencode
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from adapters.feishu.adapter import WebhookAdapter as FeishuWebhook
 from adapters.feishu.config import Config as FeishuConfig
@@ -171,10 +172,12 @@ DOORS: dict[str, type[Door]] = {"slack": SlackDoor, "feishu": FeishuDoor}
 @pytest.fixture(params=DOORS)
 async def door(request: pytest.FixtureRequest) -> AsyncIterator[Door]:
     made = DOORS[request.param]()
-    async with made.serving():
-        assert await made.is_open()
-        yield made
-        assert await made.is_open(), "the door does not open any more"
+    with capture_logs() as logs:
+        async with made.serving():
+            assert await made.is_open()
+            yield made
+            assert await made.is_open(), "the door does not open any more"
+    assert [entry for entry in logs if entry.get("exc_info")] == []
 
 
 # What nobody signed

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from adapters.feishu.endpoint import ping_interval
+from adapters.wechat.reception import Reception
 from adapters.weixin.adapter import _held
 from core.adapter import Receipt
 from core.clock import SystemClock
 from core.errors import ConfigError
 from core.journal import Quota
-from core.messages import Belongs, ChannelId, ConversationKey, Scope, ThreadId, UserId
+from core.messages import AccountId, Belongs, ChannelId, ConversationKey, Scope, ThreadId, UserId
 from core.storage.codec import decode, encode
 from core.storage.sqlite import SqliteStore
 from core.untrusted import json_of
@@ -82,3 +83,11 @@ def test_how_somebody_belongs_is_stored_with_what_they_wrote(belongs: Belongs) -
     sample = next(filter(None, map(SimulatedWeixin().parse, SimulatedWeixin().payloads())))
     message = dataclasses.replace(sample, sender=dataclasses.replace(sample.sender, belongs=belongs))
     assert decode(encode(message)) == message
+
+
+async def test_an_id_longer_than_any_is_not_asked_for() -> None:
+    """The server's refusal, which repeats it, breaks the connection; and what is unfinished is asked again after it."""
+    reception = Reception(AccountId("bot"), SystemClock(), listens_in=lambda _: False)
+    for id in ("x" * 1001, "", "y" * 1000):
+        await reception.take(id)
+    assert list(reception._unfinished) == ["y" * 1000]
