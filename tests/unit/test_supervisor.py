@@ -254,7 +254,7 @@ async def test_no_pause_is_longer_than_a_quarter_of_what_the_connection_was_ther
             adapter.lose.set_exception(ConnectionLost("again"))
             await turn()
             while len(adapter.began) == attempts:
-                await pass_time(clock, 0.05)
+                await pass_time(clock, 0.05, step=0.05)
             assert lasted / 4 <= adapter.began[-1] - lost_at <= lasted / 4 + 0.2
 
 
