@@ -260,8 +260,11 @@ class Journal(Protocol):
         """
         ...
 
-    async def recover(self) -> Recovery:
-        """Make what an earlier process left `running` ready to begin again. Called once, before anything begins."""
+    async def recover(self, *, resuming: bool = True) -> Recovery:
+        """Make what an earlier process left `running` ready to begin again. Called once, before anything begins.
+
+        What was set aside for its turns stays so, unless this process will not take them up (`resuming` is false).
+        """
         ...
 
     async def begin(

@@ -125,7 +125,7 @@ class App:
         config, clock = self.config, self._clock
         self.laps = Laps(clock)
         self.store = await stack.enter_async_context(self._open_store(config.storage.path, clock))
-        recovery = await self.store.recover()
+        recovery = await self.store.recover(resuming=not self._private)
         self.laps.done("storage")
         self.keys = KeyRing(config.server.key_pairs(), required=not config.server.is_loopback)
         await self._load_keys()

@@ -58,11 +58,12 @@ class Begun:
         )
 
 
-def recover(db: sqlite3.Connection) -> tuple[list[str], list[tuple[int, str]]]:
+def recover(db: sqlite3.Connection, *, resuming: bool) -> tuple[list[str], list[tuple[int, str]]]:
     """Running rows wait again, with their turn. The conversations with work, oldest first, and the commands."""
     db.execute("UPDATE turn SET epoch = epoch + 1 WHERE id IN (SELECT turn FROM inbox WHERE state = 'running')")
     db.execute("UPDATE inbox SET state = 'new' WHERE state = 'running'")
-    spending.set_aside_again(db)
+    if resuming:
+        spending.set_aside_again(db)
     conversations = db.execute(
         """
         SELECT conversation.key FROM (

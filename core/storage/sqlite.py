@@ -131,8 +131,8 @@ class SqliteStore(SqliteArchive):
         accept = partial(admission.accept, arrival=arrival, quota=quota, budgets=budgets)
         return await self._writer.run(accept, lasting=lasting)
 
-    async def recover(self) -> Recovery:
-        conversations, commands = await self._writer.run(inbound.recover)
+    async def recover(self, *, resuming: bool = True) -> Recovery:
+        conversations, commands = await self._writer.run(partial(inbound.recover, resuming=resuming))
         return Recovery(
             conversations=tuple(ConversationKey.parse(key) for key in conversations),
             commands=tuple((InboxId(id), ConversationKey.parse(key)) for id, key in commands),

@@ -322,6 +322,16 @@ class BudgetContract(EngineContract):
             await store.finish(first, spent(1))
             await start(store, budgets, place="b")
 
+    async def test_nothing_is_set_aside_for_turns_that_are_left_for_another_start(self, engine: Engine) -> None:
+        budgets = person(tokens_per_day=10)
+        async with engine.open() as store:
+            await ask(store, "ann", "a", "b")
+            await start(store, budgets, place="a")
+            await engine.crash(store)
+        async with engine.open() as store:
+            await store.recover(resuming=False)
+            await start(store, budgets, place="b")
+
     @pytest.mark.parametrize("end", ["renew", "expire", "forget"])
     async def test_what_is_not_begun_again_is_not_set_aside(self, engine: Engine, clock: HeldClock, end: str) -> None:
         budgets = person(tokens_per_day=10)
