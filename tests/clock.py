@@ -36,6 +36,11 @@ class HeldClock:
         """How many tasks wait for time to pass."""
         return sum(not future.done() for _, _, future in self._sleepers)
 
+    @property
+    def next_in(self) -> float | None:
+        """Seconds until the next sleeper is due; None: nobody sleeps."""
+        return min((at - self._elapsed for at, _, future in self._sleepers if not future.done()), default=None)
+
     async def advance(self, seconds: float) -> None:
         """Let `seconds` pass; each sleeper runs at its own time."""
         end = self._elapsed + seconds

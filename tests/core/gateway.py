@@ -124,8 +124,9 @@ class Gateway:
         hold_before: str = "",
         places: int = 64,
         inbox: dict[str, Any] | None = None,
+        journal_of: Callable[[SqliteStore], Any] | None = None,
     ) -> None:
-        """`inbox`: fields of InboxSettings."""
+        """`inbox`: fields of InboxSettings. `journal_of`: what stands between the conversation and the store."""
         self.path = path
         self.clock = clock
         self.pager = pager or Pager()
@@ -134,7 +135,7 @@ class Gateway:
         self.owners: dict[AccountId, UserId] = {}
         self.adapter = PagerAdapter(self.pager)
         self.store = SqliteStore(path, clock=clock)
-        journal: Any = Journal(self.store)  # what it passes on has the types of the store
+        journal: Any = (journal_of or Journal)(self.store)  # what it passes on has the types of the store
         self.journal: Journal = journal
         self.journal.hold_before = hold_before
         self.people = People(journal, clock, is_admin=self._is_admin)
@@ -237,7 +238,7 @@ class Gateway:
         await self.store.__aenter__()
         await self.people.load()
         await self.pairing.load()
-        recovery = await self.store.recover()
+        recovery = await self.journal.recover()
         await self.links.load()
         self._stack.push_async_callback(self.paid.close)
         await self._stack.enter_async_context(self.compactor)
