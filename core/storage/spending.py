@@ -70,8 +70,6 @@ CREATE TEMP TRIGGER reserved_removed AFTER DELETE ON reserved BEGIN
     UPDATE in_flight SET calls = calls - 1, tokens = tokens - old.tokens, cost = cost - old.cost
     WHERE account = '' AND user = '';
     DELETE FROM in_flight WHERE account = old.payer_account AND user = old.payer_user AND calls = 0;
-    DELETE FROM in_flight WHERE account = old.account AND user = '' AND calls = 0;
-    DELETE FROM in_flight WHERE account = '' AND user = '' AND calls = 0;
 END;
 
 CREATE TEMP TRIGGER reserved_ended AFTER UPDATE OF state ON main.turn WHEN old.state = 'running' BEGIN
@@ -155,9 +153,9 @@ def check_room(
         if ahead(subject):
             raise BudgetInUse(subject)
         in_flight = db.execute(statements.IN_FLIGHT, subject).fetchone()
-        if in_flight is None:
+        if in_flight is None or in_flight[0] == 0:
             continue  # alone it may begin as long as anything is left
-        tokens, cost = in_flight
+        _, tokens, cost = in_flight
         if allowance.tokens_per_day is not None:
             _, used = db.execute(statements.USED_TODAY, (*subject, today)).fetchone() or (0, 0)
             if used + tokens + reserve.tokens > allowance.tokens_per_day:

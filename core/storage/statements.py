@@ -94,7 +94,7 @@ USED_SINCE = """
 SELECT coalesce(sum(requests), 0), coalesce(sum(tokens), 0), coalesce(sum(cost), 0.0) FROM usage
 WHERE account = ? AND user = ? AND day >= ?"""
 
-IN_FLIGHT = "SELECT tokens, cost FROM in_flight WHERE account = ? AND user = ?"
+IN_FLIGHT = "SELECT calls, tokens, cost FROM in_flight WHERE account = ? AND user = ?"
 
 COUNT_MESSAGE = """
 INSERT INTO usage (account, user, day, requests) VALUES (?, ?, ?, 1)
