@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 from pathlib import Path
+
+import pytest
 
 from core.clock import SystemClock
 from core.messages import EventId
 from core.storage.sqlite import SqliteStore
 from tests.contract.journal_scenes import WORK
+from tests.core.dying_at_statements import SCENES
 
 ACCEPT_UNTIL_KILLED = """
 import asyncio, os, signal, sys
@@ -131,3 +135,36 @@ async def test_a_file_that_may_not_grow_loses_nothing_acknowledged_and_goes_on_b
     assert events[-1] == "after"
     assert len(events) > 20
     assert await _lost(path, events) == 0
+
+
+async def _dying_at_each_statement(folder: Path, operation: str, *options: str) -> list[str]:
+    """What the next process finds after a death at each statement: "before", "after" or "neither"."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.core.dying_at_statements",
+        str(folder),
+        operation,
+        *options,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(120):
+        output, _ = await process.communicate()
+    assert process.returncode == 0
+    found: list[str] = json.loads(output)["found"]
+    return found
+
+
+@pytest.mark.parametrize("operation", SCENES)
+async def test_a_transition_is_stored_wholly_or_not_at_all_wherever_the_process_dies(
+    tmp_path: Path, operation: str
+) -> None:
+    found = await _dying_at_each_statement(tmp_path, operation)
+    print(f"\nR2: {operation}: died at each of {len(found)} statements, {found.count('neither')} found half done")
+    assert set(found) <= {"before", "after"}
+    assert found.count("before") >= 4  # BEGIN, SAVEPOINT, at least one statement, COMMIT
+    assert found == sorted(found, key=["before", "after"].index), "nothing is undone after the commit"
+
+
+async def test_a_transition_in_several_transactions_would_be_seen(tmp_path: Path) -> None:
+    assert "neither" in await _dying_at_each_statement(tmp_path, "finish", "split")
