@@ -111,7 +111,7 @@ async def operate(file: Path, operation: str, dies_at: int, *, split: bool) -> i
         await store.figures()  # the end of that transaction has been traced as well
         if split:
             run = store._writer.run
-            store._writer.run = lambda what, **how: run(what, alone=True)  # type: ignore[method-assign,assignment,misc]
+            store._writer.run = lambda what, **how: run(what, alone=True)  # type: ignore[method-assign]
         counting = True
         await work(store, given)
         counting = False
