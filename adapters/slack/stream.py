@@ -191,7 +191,7 @@ class GrowingAnswer(StreamSink, AbstractAsyncContextManager[StreamSink]):
         """A stream, else a message to be edited; its `ts`, and whether it is a stream."""
         workspace, address = self._workspace, self._address
         async with workspace.opening(address):
-            if not self._messages and workspace.may_have_lost_streams(address):
+            if workspace.in_doubt(address) or (not self._messages and workspace.may_have_lost_streams(address)):
                 await workspace.remove_lost_streams(address)
             if workspace.can_stream:
                 try:

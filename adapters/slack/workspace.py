@@ -223,10 +223,14 @@ class Workspace:
         if len(self._doubts) > _KEPT:
             self._doubts.popitem(last=False)
 
+    def in_doubt(self, address: Address) -> bool:
+        """Whether a message of ours may be below the question that this process does not know."""
+        return (address.channel, address.after) in self._doubts
+
     async def settle(self, address: Address) -> None:
         """Take away what is in doubt below the question, before the whole answer is shown in another way. Raises
         RateLimited and DeliveryUnavailable where that has to wait a little; the answer does not wait for long."""
-        if (address.channel, address.after) not in self._doubts:
+        if not self.in_doubt(address):
             return
         try:
             async with self.opening(address):

@@ -215,6 +215,13 @@ async def test_a_lost_post_that_cannot_be_looked_for_is_taken_away_before_the_an
     assert texts(place) == ["One two three four five six."]
 
 
+async def test_a_lost_beginning_is_taken_away_before_another_one(place: Desk, slack: SimulatedSlack) -> None:
+    slack.api.faults += [Fault(("chat.startStream",), "lost"), Fault(("conversations.replies",), "html")]
+    await append(place, "One")  # it is shown at the end, which is tried again
+    assert texts(place) == ["One"]
+    assert slack.api.faults == []
+
+
 async def append(place: Desk, text: str) -> None:
     """One piece of an answer, and no second attempt."""
     async with place.reply().stream(key=KEY) as sink:
