@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 import structlog
 
 from core.adapter import CanFail, Failure, FailureCode, IdempotencyKey, Kept, ReplyChannel
-from core.budgets import BudgetInUse, Budgets
+from core.budgets import Ahead, BudgetInUse, Budgets
 from core.clock import Clock
 from core.commands import Commands
 from core.delivery import Delivery, failure_json, parts_of, tell, until_stored
@@ -128,6 +128,26 @@ class Dispatcher:
         if self.settings.busy == "interrupt":
             worker.stopper.stop(Stop.INTERRUPT)
 
+    def claim(self, conversation: ConversationKey) -> Claim | None:
+        """Nothing of this conversation is worked on: a message of it that is about to be accepted may be begun in the
+        same step. None: it has to wait for its turn. Settle the claim whatever becomes of the message."""
+        if self._draining or conversation in self._workers or conversation in self._commanded:
+            return None
+        if self._delivery.holds(conversation):
+            return None  # what is held back goes first
+        worker = self._workers[conversation] = _Worker()
+        return Claim(self, conversation, worker)
+
+    def _settle(self, conversation: ConversationKey, worker: _Worker, turn: Turn | None) -> None:
+        if turn is None and not worker.waiting:
+            del self._workers[conversation]
+        elif self._draining:
+            del self._workers[conversation]
+            if turn is not None:
+                self._errand(until_stored(partial(self._journal.release, turn), self._clock))
+        else:
+            worker.task = asyncio.create_task(self._work(conversation, worker, turn))
+
     def take_up(self, conversation: ConversationKey) -> None:
         """There is work in the journal that was left or reopened: messages to answer, parts of replies to send."""
         self.wake(conversation)
@@ -195,10 +215,12 @@ class Dispatcher:
         _, pending = await asyncio.wait(tasks, timeout=seconds)
         return not pending
 
-    async def _work(self, conversation: ConversationKey, worker: _Worker) -> None:
-        """The life of a worker: what an earlier process left unsent, then turn after turn."""
+    async def _work(self, conversation: ConversationKey, worker: _Worker, begun: Turn | None = None) -> None:
+        """The life of a worker: what an earlier process left unsent, then turn after turn; `begun` comes first."""
         structlog.contextvars.bind_contextvars(conversation=str(conversation))
         try:
+            if begun is not None:
+                await self._run(begun, worker)
             while True:
                 await self._commands_done(conversation)
                 left, worker.left = worker.left, False
@@ -362,3 +384,21 @@ class Dispatcher:
         task = asyncio.create_task(work)
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
+
+
+class Claim:
+    """A conversation that waits to hear whether the message that is being accepted was begun with it."""
+
+    def __init__(self, dispatcher: Dispatcher, conversation: ConversationKey, worker: _Worker) -> None:
+        self._dispatcher = dispatcher
+        self._conversation = conversation
+        self._worker = worker
+        ticket = dispatcher._headroom.ticket()
+        self.ahead: Ahead = ticket.ahead
+        """Whether somebody waits for a budget; for Journal.accept."""
+        self.idle_after = dispatcher.settings.idle_after
+
+    def settle(self, turn: Turn | None = None, *, waits: bool = False) -> None:
+        """The turn that was begun, or whether the message was accepted all the same and `waits` for its turn."""
+        self._worker.waiting += waits
+        self._dispatcher._settle(self._conversation, self._worker, turn)

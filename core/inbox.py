@@ -33,7 +33,7 @@ from core.budgets import Whose
 from core.clock import Clock
 from core.commands import parse_command
 from core.delivery import tell
-from core.dispatcher import Dispatcher
+from core.dispatcher import Claim, Dispatcher
 from core.errors import DeliveryError, StorageUnavailable
 from core.journal import Accepted, Journal, Quota
 from core.limits import Limits, MessageRates, TooFast
@@ -128,6 +128,8 @@ class Inbox:
         self._closed = False
         self._notices: set[asyncio.Task[object]] = set()
         self._commits: set[asyncio.Task[Receipt]] = set()
+        self._commanding: dict[ConversationKey, int] = {}
+        """Commands that are being accepted: what is written after one is not begun before it is carried out."""
         self._noticed: OrderedDict[tuple[Person, str], float] = OrderedDict()
 
     async def __aenter__(self) -> Self:
@@ -190,6 +192,8 @@ class Inbox:
         wait = self._rates.take(person, payer)
         passage = _UNGUARDED if wait is not None or bypasses else self._pass(message, conversation, reply)
         quota = self.settings.quota if wait is None and passage.halt is None else _NOTHING_NEW
+        claim = None if wait is not None else self._claim(conversation, command=bypasses)
+        accepted = None
         try:
             accepted = await self._journal.accept(
                 message,
@@ -198,17 +202,25 @@ class Inbox:
                 budgets=self._limits,
                 command=bypasses and wait is None,
                 lasting=not isinstance(reply, ReplyIsReceipt),
+                at_once=None if claim is None else claim.ahead,
+                idle_after=None if claim is None else claim.idle_after,
             )
         except StorageUnavailable:
             self._give_back(person, payer, wait, passage)
             raise
+        finally:
+            if bypasses and wait is None:
+                self._command_stored(conversation)
+            if claim is not None:
+                waits = accepted is not None and accepted.receipt is Receipt.ACCEPTED and accepted.turn is None
+                claim.settle(None if accepted is None else accepted.turn, waits=waits)
         match accepted.receipt:
             case Receipt.ACCEPTED:
                 seen.accepted += 1
                 log.debug("accepted", conversation=str(conversation), inbox=accepted.inbox, text=message.text)
                 if bypasses and accepted.inbox is not None:
                     self._dispatcher.wake_command(accepted.inbox, conversation)
-                else:
+                elif claim is None:
                     self._dispatcher.wake(conversation)
             case Receipt.DUPLICATE:
                 seen.duplicates += 1
@@ -225,6 +237,18 @@ class Inbox:
                 self._give_back(person, payer, wait, passage)  # the platform will deliver it again
                 log.warning("overloaded, a message was not accepted", bound=accepted.bound)
         return accepted.receipt
+
+    def _claim(self, conversation: ConversationKey, *, command: bool) -> Claim | None:
+        """Where nothing of the conversation is worked on, its message is begun in the step that accepts it."""
+        if command:
+            self._commanding[conversation] = self._commanding.get(conversation, 0) + 1
+            return None
+        return None if conversation in self._commanding else self._dispatcher.claim(conversation)
+
+    def _command_stored(self, conversation: ConversationKey) -> None:
+        self._commanding[conversation] -= 1
+        if not self._commanding[conversation]:
+            del self._commanding[conversation]
 
     def _give_back(self, sender: Person, payer: Person, wait: TooFast | None, passage: Passage) -> None:
         """What was counted for a message that is not a new one."""

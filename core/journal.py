@@ -57,6 +57,8 @@ class Accepted:
     """For REFUSED and OVERLOADED, unless a budget is."""
     exhausted: Exhausted | None = None
     """The budget of which nothing is left, for REFUSED."""
+    turn: Turn | None = None
+    """The message's turn, where it was begun at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,13 +252,17 @@ class Journal(Protocol):
         budgets: Budgets = UNBOUNDED,
         command: bool = False,
         lasting: bool = True,
+        at_once: Ahead | None = None,
+        idle_after: timedelta | None = None,
     ) -> Accepted:
         """Store a message unless its (account, event) or (account, channel, message) is stored already.
 
         It counts as a message of its sender (or whom they are linked to), of its account and of everybody, in the same
         transaction; where one of them has used up a budget it is refused. A command is not queued behind messages: it
-        is begun by `begin_command`. It is not counted, neither against `queued` nor against a budget. What is not `lasting` survives the process at once, and a power failure from the
-        next commit on that does: enough where nobody is told of the message before its reply.
+        is begun by `begin_command`, and not counted. What is not `lasting` survives the process at once, and a power
+        failure from the next commit on that does: enough where nobody is told of the message before its reply.
+        With `at_once`, the `ahead` of `begin`, its turn is begun too, unless others wait before it or a budget is in
+        use: for those who know that no turn of the conversation runs.
         """
         ...
 

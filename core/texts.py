@@ -196,7 +196,6 @@ _TEXTS: dict[str, tuple[str, str]] = {
     ),
     "whoami_here": ("Your id is `{user}` on the account `{account}`.", "您的 ID 是 `{user}`，账号 `{account}`。"),
     "whoami_channel": ("This channel: `{channel}`.", "当前频道：`{channel}`。"),
-    "whoami_channel": ("This channel: `{channel}`.", "当前频道：`{channel}`。"),
     "whoami_linked": ("Linked with: {others}.", "已关联：{others}。"),
     "link_identity": ("{user} on {account}", "{account} 上的 {user}"),
     "link_identity_named": ("{called} ({user} on {account})", "{called}（{account} 上的 {user}）"),

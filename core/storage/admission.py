@@ -6,11 +6,12 @@ import sqlite3
 from dataclasses import dataclass
 
 from core.adapter import Receipt
-from core.budgets import NOBODY, Budgets
-from core.journal import Accepted, Bound, InboxId, Quota
+from core.budgets import NOBODY, BudgetInUse, Budgets, Payers
+from core.journal import Accepted, Bound, InboxId, InboxRow, Quota, Turn
 from core.messages import ConversationKey, InboundMessage, Person
-from core.storage import spending, statements
-from core.storage.codec import name, storable
+from core.storage import inbound, spending, statements
+from core.storage.codec import moment, name, storable
+from core.storage.inbound import Conversation
 
 TITLE_LENGTH = 80
 
@@ -28,8 +29,14 @@ class Arrival:
     today: int
 
 
-def accept(db: sqlite3.Connection, arrival: Arrival, quota: Quota, budgets: Budgets) -> Accepted:
-    """Duplicate, refused, overloaded or stored."""
+def accept(
+    db: sqlite3.Connection,
+    arrival: Arrival,
+    quota: Quota,
+    budgets: Budgets,
+    at_once: inbound.Beginning | None = None,
+) -> Accepted:
+    """Duplicate, refused, overloaded or stored; with `at_once` and nobody before it, begun."""
     message = arrival.message
     account, event, user = name(message.account), name(message.event), name(message.sender.id)
     channel, id = name(message.channel), name(message.id)
@@ -47,7 +54,8 @@ def accept(db: sqlite3.Connection, arrival: Arrival, quota: Quota, budgets: Budg
         exhausted = spending.exhausted(db, budgets, sender, payers, arrival.today, messages=True)
         if exhausted is not None:
             return Accepted(receipt=Receipt.REFUSED, exhausted=exhausted)
-    bound = _over(db, arrival, quota, found)
+    queued = 0 if found is None else db.execute(statements.QUEUED, (found[0],)).fetchone()[0]
+    bound = _over(db, arrival, quota, queued)
     if bound is not None:
         receipt = Receipt.OVERLOADED if bound is Bound.PENDING else Receipt.REFUSED
         return Accepted(receipt=receipt, bound=bound)
@@ -75,15 +83,35 @@ def accept(db: sqlite3.Connection, arrival: Arrival, quota: Quota, budgets: Budg
         if not titled:
             title = storable(" ".join(message.text.split())[:TITLE_LENGTH])
             db.execute(statements.GIVE_TITLE, (title, storable(message.sender.display_name), conversation))
-    return Accepted(receipt=Receipt.ACCEPTED, inbox=InboxId(row or 0))
+    inbox, turn = InboxId(row or 0), None
+    if at_once is not None and not arrival.command and not queued:
+        turn = _begin(db, arrival, inbox, found or (conversation, 1, None, 0, None, None, None), payers, at_once)
+    return Accepted(receipt=Receipt.ACCEPTED, inbox=inbox, turn=turn)
 
 
-def _over(db: sqlite3.Connection, arrival: Arrival, quota: Quota, found: tuple[int, ...] | None) -> Bound | None:
+def _begin(
+    db: sqlite3.Connection,
+    arrival: Arrival,
+    inbox: InboxId,
+    found: Conversation,
+    payers: Payers,
+    beginning: inbound.Beginning,
+) -> Turn | None:
+    """The turn of the message that was just stored. None where it has to wait for a budget."""
+    message, now = arrival.message, arrival.now
+    person = Person(message.account, message.sender.id)
+    row = (int(inbox), arrival.body, now, 0)
+    try:
+        begun = inbound.start(db, beginning, found, [row], person, payers, message.sender.display_name)
+    except BudgetInUse:
+        return None
+    return begun.turn((InboxRow(id=inbox, message=message, received_at=moment(now), attempts=1),))
+
+
+def _over(db: sqlite3.Connection, arrival: Arrival, quota: Quota, queued: int) -> Bound | None:
     """The bound that this message runs into, the sender's own before everybody's."""
-    if not arrival.command:
-        queued = 0 if found is None else db.execute(statements.QUEUED, (found[0],)).fetchone()[0]
-        if queued >= quota.queued:
-            return Bound.QUEUED
+    if not arrival.command and queued >= quota.queued:
+        return Bound.QUEUED
     pending, bytes = db.execute(statements.LOAD).fetchone()
     if pending >= quota.pending or bytes + arrival.bytes > quota.pending_bytes:
         return Bound.PENDING

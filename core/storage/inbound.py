@@ -15,6 +15,9 @@ from core.storage.codec import decode, moment, name, storable
 Chosen = tuple[str | None, str | None]
 """The model and the persona that a conversation chose."""
 
+Conversation = tuple[int, int, str | None, int, int | None, str | None, str | None]
+"""As statements.CONVERSATION finds one: id, generation, model, exchanges, last_active, title, persona."""
+
 RawRow = tuple[int, str, int, int]
 """An inbox row as it is read: id, body, received, attempts."""
 
@@ -41,8 +44,8 @@ class Begun:
     payers: Payers = NOBODY
     exhausted: Exhausted | None = None
 
-    def turn(self) -> Turn:
-        """The same, decoded."""
+    def turn(self, rows: tuple[InboxRow, ...] | None = None) -> Turn:
+        """The same, decoded; `rows` where they are decoded already."""
         return Turn(
             id=TurnId(self.id),
             key=self.key,
@@ -51,7 +54,7 @@ class Begun:
             generation=self.generation,
             model=self.model,
             persona=self.persona,
-            rows=tuple(to_row(row, begun=1) for row in self.rows),
+            rows=tuple(to_row(row, begun=1) for row in self.rows) if rows is None else rows,
             preview=MessageId(self.preview) if self.preview is not None else None,
             payers=self.payers,
             exhausted=self.exhausted,
@@ -104,46 +107,57 @@ class Beginning:
 
 def begin(db: sqlite3.Connection, beginning: Beginning) -> Begun | None:
     """The next turn of a conversation. Raises BudgetInUse."""
-    found = db.execute(statements.CONVERSATION, (beginning.key,)).fetchone()
+    found: Conversation | None = db.execute(statements.CONVERSATION, (beginning.key,)).fetchone()
     if found is None:
         return None
-    conversation, generation, model, exchanges, last_active, _, persona = found
+    conversation, generation, model, exchanges, _, _, persona = found
     (broken,) = db.execute(statements.BROKEN_OFF, (conversation,)).fetchone()
     if broken is not None:
         rows = db.execute(statements.ROWS_OF_TURN, (broken,)).fetchall()
         begun = _resume(db, broken, beginning.key, (model, persona), rows)
         if not spending.is_set_aside(db, broken):
             begun = _afford_again(db, beginning, begun)
-    else:
-        waiting = db.execute(statements.WAITING, (conversation, beginning.most)).fetchall()
-        if not waiting:
-            return None
-        account, user = waiting[0][4:]
-        payers = spending.payers_of(db, account, user)
-        rows = [row[:4] for row in _of_one_person(db, waiting, payers)]
-        reserve, exhausted = _afford(db, beginning, Person(AccountId(account), UserId(user)), payers, model, rows)
-        if beginning.idle is not None and last_active is not None and rows[0][2] - last_active > beginning.idle:
-            generation, exchanges = generation + 1, 0
-            summaries.drop(db, conversation)
-        begun = _start(
-            db,
-            conversation,
-            beginning.key,
-            generation,
-            (model, persona),
-            rows,
-            beginning.now,
-            beginning.instance,
-            payers=payers,
-            exhausted=exhausted,
-            reserve=None if exhausted is not None else reserve,
-        )
-        if exhausted is None:
-            spending.set_aside(db, begun.id, payers, reserve)
-    _mark_running(db, begun)
-    person = storable(decode(rows[-1][1]).sender.display_name)
-    db.execute(statements.TURN_BEGAN, (generation, exchanges, beginning.now, person, conversation))
-    return begun
+        return _mark_running(db, begun, conversation, generation, exchanges, beginning.now)
+    waiting = db.execute(statements.WAITING, (conversation, beginning.most)).fetchall()
+    if not waiting:
+        return None
+    account, user = waiting[0][4:]
+    payers = spending.payers_of(db, account, user)
+    rows = [row[:4] for row in _of_one_person(db, waiting, payers)]
+    return start(db, beginning, found, rows, Person(AccountId(account), UserId(user)), payers)
+
+
+def start(
+    db: sqlite3.Connection,
+    beginning: Beginning,
+    found: Conversation,
+    rows: list[RawRow],
+    person: Person,
+    payers: Payers,
+    display_name: str | None = None,
+) -> Begun:
+    """A new turn for these rows of one person. Raises BudgetInUse, before anything is written."""
+    conversation, generation, model, exchanges, last_active, _, persona = found
+    reserve, exhausted = _afford(db, beginning, person, payers, model, rows)
+    if beginning.idle is not None and last_active is not None and rows[0][2] - last_active > beginning.idle:
+        generation, exchanges = generation + 1, 0
+        summaries.drop(db, conversation)
+    begun = _start(
+        db,
+        conversation,
+        beginning.key,
+        generation,
+        (model, persona),
+        rows,
+        beginning.now,
+        beginning.instance,
+        payers=payers,
+        exhausted=exhausted,
+        reserve=None if exhausted is not None else reserve,
+    )
+    if exhausted is None:
+        spending.set_aside(db, begun.id, payers, reserve)
+    return _mark_running(db, begun, conversation, generation, exchanges, beginning.now, display_name)
 
 
 def _of_one_person(
@@ -199,7 +213,7 @@ def begin_command(db: sqlite3.Connection, inbox: int, now: int, instance: str) -
         begun = _resume(db, turn, key, (model, persona), rows)
     else:
         begun = _start(db, conversation, key, generation, (model, persona), rows, now, instance, payers=None)
-    _mark_running(db, begun)
+    db.execute(statements.RUN_ROW, (begun.id, id))
     return begun
 
 
@@ -272,8 +286,19 @@ def payers_from(payer_account: str | None, payer_user: str | None, account: str 
     return Payers(person=Person(AccountId(payer_account), UserId(payer_user)), account=AccountId(account))
 
 
-def _mark_running(db: sqlite3.Connection, begun: Begun) -> None:
+def _mark_running(
+    db: sqlite3.Connection,
+    begun: Begun,
+    conversation: int,
+    generation: int,
+    exchanges: int,
+    now: int,
+    display_name: str | None = None,
+) -> Begun:
     db.executemany(statements.RUN_ROW, [(begun.id, row[0]) for row in begun.rows])
+    person = decode(begun.rows[-1][1]).sender.display_name if display_name is None else display_name
+    db.execute(statements.TURN_BEGAN, (generation, exchanges, now, storable(person), conversation))
+    return begun
 
 
 def release(

@@ -115,6 +115,8 @@ class SqliteStore(SqliteArchive):
         budgets: Budgets = UNBOUNDED,
         command: bool = False,
         lasting: bool = True,
+        at_once: Ahead | None = None,
+        idle_after: timedelta | None = None,
     ) -> Accepted:
         """See core.journal.Journal, also for the methods below."""
         now = self._clock.now()
@@ -128,7 +130,10 @@ class SqliteStore(SqliteArchive):
             now=micros(now),
             today=day(now),
         )
-        accept = partial(admission.accept, arrival=arrival, quota=quota, budgets=budgets)
+        begin = None
+        if at_once is not None:
+            begin = self._beginning(conversation, 1, idle_after, budgets, at_once, now)
+        accept = partial(admission.accept, arrival=arrival, quota=quota, budgets=budgets, at_once=begin)
         return await self._writer.run(accept, lasting=lasting)
 
     async def recover(self, *, resuming: bool = True) -> Recovery:
@@ -148,7 +153,20 @@ class SqliteStore(SqliteArchive):
         ahead: Ahead = nobody_ahead,
     ) -> Turn | None:
         now = self._clock.now()
-        beginning = inbound.Beginning(
+        beginning = self._beginning(conversation, most, idle_after, budgets, ahead, now)
+        begun = await self._writer.run(partial(inbound.begin, beginning=beginning), undo=_give_back, lasting=False)
+        return None if begun is None else begun.turn()
+
+    def _beginning(
+        self,
+        conversation: ConversationKey,
+        most: int,
+        idle_after: timedelta | None,
+        budgets: Budgets,
+        ahead: Ahead,
+        now: datetime,
+    ) -> inbound.Beginning:
+        return inbound.Beginning(
             key=str(conversation),
             most=most,
             idle=None if idle_after is None else idle_after // _MICROSECOND,
@@ -158,8 +176,6 @@ class SqliteStore(SqliteArchive):
             today=day(now),
             instance=self._instance,
         )
-        begun = await self._writer.run(partial(inbound.begin, beginning=beginning), undo=_give_back, lasting=False)
-        return None if begun is None else begun.turn()
 
     async def begin_command(self, inbox: InboxId) -> Turn | None:
         begun = await self._writer.run(

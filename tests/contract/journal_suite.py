@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tests.contract.journal_admission import AdmissionContract
 from tests.contract.journal_archive import ArchiveContract
+from tests.contract.journal_at_once import AtOnceContract
 from tests.contract.journal_budgets import BudgetContract
 from tests.contract.journal_delivery import DeliveryContract
 from tests.contract.journal_links import LinkContract
@@ -17,6 +18,7 @@ from tests.contract.journal_turns import TurnContract
 
 class JournalContract(
     AdmissionContract,
+    AtOnceContract,
     BudgetContract,
     TurnContract,
     DeliveryContract,

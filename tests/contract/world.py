@@ -16,7 +16,6 @@ import structlog
 from structlog.testing import capture_logs
 
 from core.adapter import Adapter, AnyAdapterSpec, Receipt, ReplyChannel
-from core.budgets import UNBOUNDED, Budgets
 from core.clock import Clock, SystemClock
 from core.errors import StorageUnavailable
 from core.journal import Accepted, Quota
@@ -98,17 +97,14 @@ class HeldStore(SqliteStore):
         message: InboundMessage,
         conversation: ConversationKey,
         quota: Quota,
-        *,
-        budgets: Budgets = UNBOUNDED,
-        command: bool = False,
-        lasting: bool = True,
+        **options: Any,
     ) -> Accepted:
         self.asked += 1
         if self.failing:
             raise StorageUnavailable("storage: the test says that the disk is full")
         if self.gate is not None:
             await self.gate.wait()
-        accepted = await super().accept(message, conversation, quota, budgets=budgets, command=command, lasting=lasting)
+        accepted = await super().accept(message, conversation, quota, **options)
         if accepted.receipt is Receipt.ACCEPTED:
             self.accepted.append(message)
         return accepted

@@ -263,8 +263,6 @@ async def test_a_command_survives_a_crash(gateway: Gateway) -> None:
 
 STAGES = [
     ("hold_after", "accept"),
-    ("hold_before", "begin"),
-    ("hold_after", "begin"),
     ("hold_before", "preview"),
     ("hold_after", "preview"),
     ("hold_before", "finish"),
@@ -298,6 +296,26 @@ async def test_a_crash_at_any_stage_leaves_one_whole_reply(
         lost = ["answer"] if (where, method) == ("hold_before", "preview") else []  # nobody knows that preview's id
         assert later.pager.texts() == [*lost, "answer to 1"]
         assert (await later.store.figures()).waiting == 0
+
+
+@pytest.mark.parametrize("where", ["hold_before", "hold_after"])
+async def test_a_crash_while_a_waiting_message_is_begun_leaves_one_whole_reply(
+    path: Path, clock: HeldClock, where: str
+) -> None:
+    gateway = Gateway(path, clock)
+    async with gateway:
+        first = asyncio.Event()
+        gateway.model.will(first, "answer to 1")
+        await gateway.hear("1")
+        await gateway.hear("2")
+        setattr(gateway.journal, where, "begin")
+        first.set()
+        await until(gateway.journal.held.is_set)
+        assert gateway.pager.texts() == ["answer to 1"]
+        await gateway.crash()
+    async with gateway.again() as later:
+        await later.idle()
+        assert later.pager.texts() == ["answer to 1", "answer to 2"]
 
 
 async def test_a_crash_between_call_and_record_marks_the_repetition(gateway: Gateway) -> None:
@@ -426,7 +444,7 @@ async def test_an_export_that_the_platform_does_not_take_as_a_file_comes_as_text
         assert len(gateway.pager.files) == 1
 
 
-@pytest.mark.parametrize("method", ["begin", "finish", "sending", "sent"])
+@pytest.mark.parametrize("method", ["finish", "sending", "sent"])
 async def test_a_storage_outage_delays_a_turn_and_nothing_else(gateway: Gateway, method: str) -> None:
     gateway.journal.errors[method] = [StorageUnavailable("the disk is full")] * 3
     assert await gateway.hear("1") is Receipt.ACCEPTED
@@ -436,6 +454,57 @@ async def test_a_storage_outage_delays_a_turn_and_nothing_else(gateway: Gateway,
     await gateway.idle()
     assert gateway.pager.texts() == ["answer to 1"]
     assert len(gateway.model.prompts) == 1
+
+
+async def test_a_storage_outage_delays_the_beginning_of_a_turn(gateway: Gateway) -> None:
+    first = asyncio.Event()
+    gateway.model.will(first, "answer to 1")
+    await gateway.hear("1")
+    await gateway.hear("2")  # what comes alone would be begun in the step that accepts it
+    gateway.journal.errors["begin"] = [StorageUnavailable("the disk is full")] * 2
+    first.set()
+    for left in (1, 0):
+        await until(lambda left=left: len(gateway.journal.errors["begin"]) == left and gateway.clock.sleeping)  # type: ignore[misc]
+        await gateway.clock.advance(1.0)
+    await gateway.idle()
+    assert gateway.pager.texts() == ["answer to 1", "answer to 2"]
+
+
+async def test_a_message_that_comes_alone_is_begun_in_the_step_that_accepts_it(gateway: Gateway) -> None:
+    await gateway.ask("1")
+    assert gateway.journal.calls.count("accept") == 1
+    assert "begin" not in gateway.journal.calls
+
+
+@pytest.mark.parametrize("draining", [False, True])
+async def test_a_message_that_is_refused_leaves_no_worker(gateway: Gateway, draining: bool) -> None:
+    gateway.journal.errors["accept"] = [StorageUnavailable("the disk is full")]
+    with pytest.raises(StorageUnavailable):
+        await gateway.hear("1")
+    assert not gateway.dispatcher.workers
+    gateway.journal.hold_after = "accept"
+    hearing = asyncio.create_task(gateway.hear("2"))
+    await until(gateway.journal.held.is_set)
+    gateway.dispatcher._draining = draining
+    gateway.journal.go_on.set()
+    assert await hearing is Receipt.ACCEPTED
+    await gateway.idle()
+    assert gateway.pager.texts() == ([] if draining else ["answer to 2"])
+    figures = await gateway.store.figures()
+    assert (figures.waiting, figures.running) == ((1, 0) if draining else (0, 0))
+
+
+async def test_what_comes_while_a_message_is_begun_waits_for_its_turn(gateway: Gateway) -> None:
+    gateway.journal.hold_before = "accept"
+    first = asyncio.create_task(gateway.hear("1"))
+    await until(gateway.journal.held.is_set)
+    gateway.journal.hold_before = ""
+    assert await gateway.hear("2") is Receipt.ACCEPTED  # overtakes the first on its way to the store
+    gateway.journal.go_on.set()
+    await first
+    await gateway.idle()
+    assert sorted(gateway.pager.texts()) == ["answer to 1", "answer to 2"]
+    assert not gateway.dispatcher.workers
 
 
 async def test_a_conversation_rests_and_starts_afresh(gateway: Gateway, clock: HeldClock) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 
 from core.adapter import Receipt
-from core.budgets import UNBOUNDED, Budgets
 from core.clock import Clock, SystemClock
 from core.journal import Accepted, Quota
 from core.links import Links
@@ -45,24 +44,21 @@ class EarlyStore(SqliteStore):
         message: InboundMessage,
         conversation: ConversationKey,
         quota: Quota,
-        *,
-        budgets: Budgets = UNBOUNDED,
-        command: bool = False,
-        lasting: bool = True,
+        **options: Any,
     ) -> Accepted:
-        del lasting
+        options = {name: options[name] for name in ("budgets", "command") if name in options}
         if await self.reached(message.account, message.event) is not None:
             return Accepted(receipt=Receipt.DUPLICATE)
-        task = asyncio.create_task(self._accept(message, conversation, quota, budgets, command))
+        task = asyncio.create_task(self._accept(message, conversation, quota, options))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
         return Accepted(receipt=Receipt.ACCEPTED)
 
     async def _accept(
-        self, message: InboundMessage, conversation: ConversationKey, quota: Quota, budgets: Budgets, command: bool
+        self, message: InboundMessage, conversation: ConversationKey, quota: Quota, options: dict[str, Any]
     ) -> None:
         await asyncio.sleep(LATE)
-        await super().accept(message, conversation, quota, budgets=budgets, command=command)
+        await super().accept(message, conversation, quota, **options)
         self.stored(conversation)
 
 
@@ -74,14 +70,11 @@ class ForgetfulStore(SqliteStore):
         message: InboundMessage,
         conversation: ConversationKey,
         quota: Quota,
-        *,
-        budgets: Budgets = UNBOUNDED,
-        command: bool = False,
-        lasting: bool = True,
+        **options: Any,
     ) -> Accepted:
         id = secrets.token_hex(16)
         fresh = replace(message, id=MessageId(id), event=EventId(id))
-        return await super().accept(fresh, conversation, quota, budgets=budgets, command=command, lasting=lasting)
+        return await super().accept(fresh, conversation, quota, **options)
 
 
 def early() -> None:
