@@ -10,7 +10,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from types import TracebackType
@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 import structlog
 
 from core.adapter import CanFail, Failure, FailureCode, IdempotencyKey, Kept, ReplyChannel
-from core.budgets import Ahead, BudgetInUse, Budgets
+from core.budgets import BudgetInUse, Budgets
 from core.clock import Clock
 from core.commands import Commands
 from core.delivery import Delivery, failure_json, parts_of, tell, until_stored
@@ -30,6 +30,7 @@ from core.messages import AccountId, ConversationKey, ReplyAddress
 from core.responder import Responder
 from core.stopper import Stop, Stopped, Stopper
 from core.texts import language_of, say
+from core.worker import Claim, Worker
 
 log = structlog.get_logger(__name__)
 
@@ -46,20 +47,6 @@ class DispatchSettings:
 
     busy: Busy = "queue"
     idle_after: timedelta | None = timedelta(hours=24)
-
-
-@dataclass(slots=True)
-class _Worker:
-    """One busy conversation."""
-
-    task: asyncio.Task[None] | None = None
-    waiting: int = 0
-    """Messages that were accepted and not begun, at most: some may have expired meanwhile."""
-    left: bool = False
-    """Work of an earlier process, or reopened, may wait in the journal: how much is not known here."""
-    answering: bool = False
-    stopper: Stopper = field(default_factory=Stopper)
-    """Of the turn that runs, or is about to be begun: what ends it may come while the journal still looks for it."""
 
 
 class Dispatcher:
@@ -89,7 +76,7 @@ class Dispatcher:
         self._budgets = budgets
         self._headroom = headroom
         self._reply = reply
-        self._workers: dict[ConversationKey, _Worker] = {}
+        self._workers: dict[ConversationKey, Worker] = {}
         self._errands: set[asyncio.Task[None]] = set()
         self._aside: set[tuple[ConversationKey, AccountId]] = set()
         self._commanded: dict[ConversationKey, set[asyncio.Event]] = {}
@@ -121,7 +108,7 @@ class Dispatcher:
             return
         worker = self._workers.get(conversation)
         if worker is None:
-            worker = self._workers[conversation] = _Worker(waiting=1)
+            worker = self._workers[conversation] = Worker(waiting=1)
             worker.task = asyncio.create_task(self._work(conversation, worker))
             return
         worker.waiting += 1
@@ -135,10 +122,12 @@ class Dispatcher:
             return None
         if self._delivery.holds(conversation):
             return None  # what is held back goes first
-        worker = self._workers[conversation] = _Worker()
-        return Claim(self, conversation, worker)
+        worker = self._workers[conversation] = Worker()
+        settle = partial(self._settle, conversation, worker)
+        return Claim(settle, ahead=self._headroom.ticket().ahead, idle_after=self.settings.idle_after)
 
-    def _settle(self, conversation: ConversationKey, worker: _Worker, turn: Turn | None) -> None:
+    def _settle(self, conversation: ConversationKey, worker: Worker, turn: Turn | None, waits: bool) -> None:
+        worker.waiting += waits
         if turn is None and not worker.waiting:
             del self._workers[conversation]
         elif self._draining:
@@ -215,7 +204,7 @@ class Dispatcher:
         _, pending = await asyncio.wait(tasks, timeout=seconds)
         return not pending
 
-    async def _work(self, conversation: ConversationKey, worker: _Worker, begun: Turn | None = None) -> None:
+    async def _work(self, conversation: ConversationKey, worker: Worker, begun: Turn | None = None) -> None:
         """The life of a worker: what an earlier process left unsent, then turn after turn; `begun` comes first."""
         structlog.contextvars.bind_contextvars(conversation=str(conversation))
         try:
@@ -285,7 +274,7 @@ class Dispatcher:
         finally:
             ticket.close()
 
-    async def _run(self, turn: Turn, worker: _Worker) -> None:
+    async def _run(self, turn: Turn, worker: Worker) -> None:
         worker.answering = True
         reply: ReplyChannel | None = None
         try:
@@ -384,21 +373,3 @@ class Dispatcher:
         task = asyncio.create_task(work)
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
-
-
-class Claim:
-    """A conversation that waits to hear whether the message that is being accepted was begun with it."""
-
-    def __init__(self, dispatcher: Dispatcher, conversation: ConversationKey, worker: _Worker) -> None:
-        self._dispatcher = dispatcher
-        self._conversation = conversation
-        self._worker = worker
-        ticket = dispatcher._headroom.ticket()
-        self.ahead: Ahead = ticket.ahead
-        """Whether somebody waits for a budget; for Journal.accept."""
-        self.idle_after = dispatcher.settings.idle_after
-
-    def settle(self, turn: Turn | None = None, *, waits: bool = False) -> None:
-        """The turn that was begun, or whether the message was accepted all the same and `waits` for its turn."""
-        self._worker.waiting += waits
-        self._dispatcher._settle(self._conversation, self._worker, turn)

@@ -33,7 +33,7 @@ from core.budgets import Whose
 from core.clock import Clock
 from core.commands import parse_command
 from core.delivery import tell
-from core.dispatcher import Claim, Dispatcher
+from core.dispatcher import Dispatcher
 from core.errors import DeliveryError, StorageUnavailable
 from core.journal import Accepted, Journal, Quota
 from core.limits import Limits, MessageRates, TooFast
@@ -43,6 +43,7 @@ from core.messages import AccountId, ConversationKey, InboundMessage, Person, Re
 from core.pairing import Pairing
 from core.people import People, sender_of
 from core.texts import language_of, say
+from core.worker import Claim
 
 log = structlog.get_logger(__name__)
 

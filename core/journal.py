@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 from types import TracebackType
 from typing import NewType, Protocol, Self
 
@@ -16,6 +15,8 @@ from core.adapter import IdempotencyKey, Receipt
 from core.budgets import NOBODY, UNBOUNDED, Ahead, Budgets, Exhausted, Payers, Spent, nobody_ahead
 from core.chat import Usage
 from core.messages import AccountId, ConversationKey, EventId, InboundMessage, MessageId, Person, ReplyAddress
+from core.quota import Bound as Bound  # noqa: PLC0414 - part of the contract
+from core.quota import Quota as Quota  # noqa: PLC0414 - part of the contract
 from core.states import InboxState as InboxState  # noqa: PLC0414 - part of the contract
 from core.states import OutboxState as OutboxState  # noqa: PLC0414 - part of the contract
 from core.states import TurnState as TurnState  # noqa: PLC0414 - part of the contract
@@ -24,25 +25,6 @@ InboxId = NewType("InboxId", int)
 """Rises with acceptance; the order of replies."""
 TurnId = NewType("TurnId", int)
 PartId = NewType("PartId", int)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quota:
-    """The bounds that `accept` enforces in its own transaction. None is unlimited."""
-
-    queued: int = 20
-    """Messages of one conversation that wait."""
-    pending: int = 10_000
-    """Messages of all conversations that wait or run."""
-    pending_bytes: int = 32 * 1024 * 1024
-    """Their bodies together."""
-
-
-class Bound(StrEnum):
-    """Which bound of a Quota a message ran into."""
-
-    QUEUED = "queued"
-    PENDING = "pending"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

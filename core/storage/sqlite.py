@@ -33,7 +33,7 @@ from core.journal import (
 )
 from core.memory import Memory, Summary
 from core.messages import AccountId, ConversationKey, EventId, InboundMessage, MessageId, Person
-from core.storage import admission, inbound, outbound, spending, statements, summaries, turns, upkeep
+from core.storage import admission, inbound, outbound, recovery, spending, statements, summaries, turns, upkeep
 from core.storage.codec import day, encode, micros, name, storable
 from core.storage.load import watch_load
 from core.storage.lock import LockFile
@@ -137,7 +137,7 @@ class SqliteStore(SqliteArchive):
         return await self._writer.run(accept, lasting=lasting)
 
     async def recover(self, *, resuming: bool = True) -> Recovery:
-        conversations, commands = await self._writer.run(partial(inbound.recover, resuming=resuming))
+        conversations, commands = await self._writer.run(partial(recovery.recover, resuming=resuming))
         return Recovery(
             conversations=tuple(ConversationKey.parse(key) for key in conversations),
             commands=tuple((InboxId(id), ConversationKey.parse(key)) for id, key in commands),
