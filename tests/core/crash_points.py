@@ -439,7 +439,8 @@ class Run:
 
     async def _look_at_the_budgets(self) -> None:
         def look(db: sqlite3.Connection) -> list[Any]:
-            return [db.execute(f"SELECT * FROM {table}").fetchall() for table in ("reserved", "in_flight")]
+            tables = ("SELECT * FROM reserved", "SELECT * FROM in_flight WHERE calls <> 0 OR tokens <> 0")
+            return [db.execute(table).fetchall() for table in tables]
 
         for rows in await self.gateway.store._writer.run(look):
             if rows:

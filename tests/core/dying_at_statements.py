@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from core.adapter import Receipt
+from core.budgets import nobody_ahead
 from core.journal import InboxId, OutboxPart, Turn
 from core.messages import MessageId
 from core.storage.sqlite import SqliteStore
@@ -69,6 +70,10 @@ Scene = tuple[Callable[[SqliteStore], Awaitable[Any]], Callable[[SqliteStore, An
 
 SCENES: dict[str, Scene] = {
     "accept": (lambda _: asyncio.sleep(0), lambda store, _: store.accept(MESSAGE, key(), QUOTA)),
+    "accept and begin": (
+        lambda _: asyncio.sleep(0),
+        lambda store, _: store.accept(MESSAGE, key(), QUOTA, at_once=nobody_ahead),
+    ),
     "begin": (_accepted, lambda store, _: store.begin(key(), **_BEGUN)),
     "release": (_begun, lambda store, turn: store.release(turn)),
     "finish": (_begun, lambda store, turn: store.finish(turn, replace(answered(), parts=("one", "two")))),
