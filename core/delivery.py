@@ -189,7 +189,7 @@ class Delivery:
                 continue
             except Exception as error:
                 log.exception("sending a reply failed", key=part.key)
-                reason, attempt.in_doubt = f"{type(error).__name__}: {error}", True
+                reason, attempt.in_doubt = mistake(error), True
             else:
                 await until_stored(partial(self._journal.sent, part, message), self._clock)
                 return True
@@ -287,6 +287,12 @@ async def tell(reply: ReplyChannel, failure: Failure, *, key: IdempotencyKey, al
     else:
         return True
     return False
+
+
+def mistake(error: Exception) -> str:
+    """What is stored of an error that nobody expected. Its words may hold anything, an address with a key in it say: they
+    are in the log alone, where secrets are hidden."""
+    return f"{type(error).__name__}, see the log" if not isinstance(error, DeliveryError) else str(error)
 
 
 async def until_stored(write: Callable[[], Awaitable[T]], clock: Clock) -> T:

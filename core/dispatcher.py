@@ -22,7 +22,7 @@ from core.adapter import CanFail, Failure, FailureCode, IdempotencyKey, Kept, Re
 from core.budgets import BudgetInUse, Budgets
 from core.clock import Clock
 from core.commands import Commands
-from core.delivery import Delivery, failure_json, parts_of, tell, until_stored
+from core.delivery import Delivery, failure_json, mistake, parts_of, tell, until_stored
 from core.errors import DeliveryError
 from core.headroom import Headroom
 from core.journal import InboxId, InboxRow, Journal, OutboxPart, Outcome, Recovery, Turn, TurnState
@@ -295,12 +295,13 @@ class Dispatcher:
     async def _fail(self, turn: Turn, reply: ReplyChannel | None, error: Exception) -> Sequence[OutboxPart]:
         """A mistake must not take the conversation along: the person is told, or, without a way back, it is listed."""
         id = secrets.token_hex(4)
+        log.info("its person is told that something went wrong", turn=turn.id, id=id)
         failure = Failure(code=FailureCode.INTERNAL, text=say("internal", language_of(turn.last), id=id), id=id)
         outcome = Outcome(
             state=TurnState.FAILED,
             parts=() if reply is None else parts_of(reply, failure.text),
             spent=self._responder.unpaid.pop(turn.id, None),
-            error=f"{id} {type(error).__name__}: {error}",
+            error=f"{id} {mistake(error)}",
             failure=failure_json(failure),
             kept=isinstance(reply, Kept),
             dead=reply is None,

@@ -22,6 +22,9 @@ _SHAPES = re.compile(
     r"|\bxox[a-z](?:\.xox[a-z])?-[a-z0-9-]{8,}"  # Slack bot, user and refresh tokens
     r"|\bxapp-[a-z0-9-]{8,}"  # Slack app-level tokens
     r"|\bcms-[a-z0-9_-]{20,}"  # this gateway's own keys
+    r"|(?P<query>[?&](?:access_token|ticket|token|secret|key|signature)=)[^&\s\\'\"<>#]{6,}"  # a right to call, in a URL
+    r"|(?P<command>(?:/|pairing )(?:link|approve|reject) |your code is |(?:码是|\\u7801\\u662f) )[A-HJ-NP-Z2-9]{8}\b"
+    r"|(?-i:(?<=`)[A-HJ-NP-Z2-9]{8}(?=`))"  # one-time codes, as people read and type them
     r"|(?P<scheme>\b[a-z][a-z0-9+.-]{0,30}://)[^/\s@'\"<>?#]{1,500}@",  # user and password in a URL
     re.IGNORECASE,
 )
@@ -32,7 +35,7 @@ _SECRET_NAMES = frozenset(
 
 
 def _mask_shape(found: re.Match[str]) -> str:
-    if prefix := found["bearer"]:
+    if prefix := found["bearer"] or found["query"] or found["command"]:
         return prefix + MASK
     if prefix := found["scheme"]:
         return f"{prefix}{MASK}@"

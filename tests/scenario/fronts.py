@@ -154,8 +154,9 @@ def account(front: Front) -> dict[str, Any]:
 async def on_all(
     made: Sequence[Front], make_gateway: MakeGateway, *, config: Mapping[str, Any] | None = None, **options: Any
 ) -> AsyncIterator[GatewayProcess]:
-    """A gateway that hears all of them, by way of the proxies; it is stopped in the end."""
-    accounts = {"web": "off", **{front.name: account(front) for front in made}}
+    """A gateway that hears all of them, by way of the proxies; it is stopped in the end. `config` may bring accounts."""
+    more = (config or {}).get("accounts", {})
+    accounts = {"web": "off", **more, **{front.name: account(front) for front in made}}
     gateway = await make_gateway(config={**(config or {}), "accounts": accounts}, **options)
     await gateway.start()
     async with AsyncExitStack() as stack:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -106,11 +107,17 @@ SECRETS = [
     "cms-abcdefghijklmnopqrstuvwxyz0123456789",
     "Bearer eyJhbGciOi.abc-def_ghi",
     "https://user:hunter2hunter2@proxy.example:3128/x",
+    "wss://link.example/?ticket=0123456789abcdef&app=A1",
+    "/link ABCD2345",
+    "your code is ABCD2345, for one hour",
+    "Your code: `ABCD2345`.",
 ]
 
 
 def hidden(secret: str) -> str:
     """The part of an example that must not be seen."""
+    if found := re.search("0123456789abcdef&|ABCD2345", secret):
+        return found[0]
     return secret.removeprefix("Bearer ").removeprefix("https://").partition("@")[0]
 
 
@@ -169,10 +176,19 @@ def test_tracebacks_are_kept_and_masked(output: io.StringIO, format: log.Format)
         "sk-short",
         "risk-abcdefghijklmnopqrst",
         "disk-1234567890123456",
+        "https://example.com/?page=1234567890&monkey=abcdefgh",
+        "/link yes",
     ],
 )
 def test_what_only_resembles_a_secret_is_left(text: str) -> None:
     assert Redactor().text(text) == text
+
+
+@pytest.mark.parametrize("text", ["您的配对码是 ABCD2345，一小时内有效", "您的关联码：`ABCD2345`。"])
+def test_codes_are_masked_in_every_language_also_as_json(text: str) -> None:
+    for written in (text, json.dumps(text)):
+        assert MASK in Redactor().text(written)
+        assert "ABCD2345" not in Redactor().text(written)
 
 
 def test_known_secrets_are_masked_in_every_spelling() -> None:
