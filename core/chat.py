@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from json.encoder import encode_basestring
 from typing import Any, Literal, Protocol
 
 Role = Literal["system", "user", "assistant"]
@@ -23,8 +23,7 @@ class ChatMessage:
     def json(self) -> str:
         """As it stands in a request. Made once, when it is first asked for: a history is told again and again."""
         if not self._json:
-            text = json.dumps({"role": self.role, "content": self.content}, ensure_ascii=False)
-            object.__setattr__(self, "_json", text)
+            object.__setattr__(self, "_json", f'{{"role":"{self.role}","content":{encode_basestring(self.content)}}}')
         return self._json
 
 

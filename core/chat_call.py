@@ -16,6 +16,9 @@ RESERVED = frozenset({"model", "messages", "stream", *OPTIONAL_FIELDS})
 """Fields of the request that are this client's own; `options` do not replace them."""
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 @dataclass(slots=True, kw_only=True)
 class Call:
     """What is asked, of whom, and how far it has come."""
@@ -42,5 +45,5 @@ class Call:
             optional["safety_identifier"] = self.end_user
         body |= {name: value for name, value in optional.items() if name not in self.without}
         body |= self.options
-        rest = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+        rest = _encode(body)
         return f'{{"messages":[{messages}],{rest[1:]}'.encode("utf-8", "replace")

@@ -7,7 +7,7 @@ show is shown then.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from enum import Enum
@@ -35,15 +35,9 @@ from core.errors import DeliveryError, DeliveryUncertain, RateLimited, StorageUn
 from core.journal import Journal, OutboxPart, OutboxState, Turn
 from core.markdown import preview as markdown
 from core.messages import MessageId
+from core.typing_sign import TypingSign
 
 log = structlog.get_logger(__name__)
-
-_TYPING_EVERY = 5.0
-"""Seconds; the signs of the platforms fade after 5 to 10."""
-_TYPING_LATE = 1.0
-"""Seconds that a sign may still be on its way when the answer is there."""
-_TYPING_OVER = 2.0
-"""Seconds for taking a sign away; nothing but the next turn waits for that."""
 
 _CALL_TIMEOUT = 30.0
 """Seconds for one call to the platform."""
@@ -72,15 +66,12 @@ class Preview:
         self._turn = turn
         self._journal = journal
         self._clock = clock
-        self._typing: asyncio.Task[None] | None = None
-        self._signing = False
-        """A call for the typing sign is under way."""
-        self._signed_enough = False
+        self._sign: TypingSign | None = None
         self._show: asyncio.Task[_Shown] | None = None
 
     async def __aenter__(self) -> Self:
         if isinstance(self._reply, CanType):
-            self._typing = asyncio.create_task(self._keep_typing(self._reply))
+            self._sign = TypingSign(self._reply, self._clock)
         return self
 
     async def __aexit__(
@@ -91,11 +82,10 @@ class Preview:
         self._stop_typing()
         if self._show is not None:
             self._show.cancel()
-        if self._typing is not None and self._signing:
-            await asyncio.wait((self._typing,), timeout=_TYPING_LATE)
-            if self._signing:
-                self._typing.cancel()
-        await asyncio.gather(*filter(None, (self._typing, self._show)), return_exceptions=True)
+        if self._sign is not None:
+            await self._sign.gone()
+        if self._show is not None:
+            await asyncio.gather(self._show, return_exceptions=True)
 
     def add(self, piece: str) -> None:
         """The next piece of the answer. Never waits: what the platform cannot take yet is shown later."""
@@ -109,23 +99,9 @@ class Preview:
         del text
         return parts
 
-    async def _keep_typing(self, reply: CanType) -> None:
-        try:
-            for _ in range(120):
-                self._signing = True
-                shown = await _signed(reply.typing(), _CALL_TIMEOUT)
-                self._signing = False
-                if not shown or self._signed_enough:
-                    return
-                await self._clock.sleep(_TYPING_EVERY)
-        finally:
-            await _signed(reply.typing_over(), _TYPING_OVER)
-
     def _stop_typing(self) -> None:
-        """A call that is under way may end: to break it off would close its connection, and undo nothing."""
-        first, self._signed_enough = not self._signed_enough, True
-        if first and self._typing is not None and not self._signing:  # afterwards it may be taking the sign away
-            self._typing.cancel()
+        if self._sign is not None:
+            self._sign.stop()
 
     async def _remember(self, message: MessageId) -> bool:
         """So that the final text, also that of a later process, takes the preview's place. False: it is not stored."""
@@ -309,14 +285,16 @@ class EditPreview(Preview):
         del text
         if self._message is not None or not parts:
             return parts
+        message = await self._looked_for()
+        return parts if message is None else (replace(parts[0], edits=message), *parts[1:])
+
+    async def _looked_for(self) -> MessageId | None:
         for pause in _LOOK_AGAIN:
             if not self._unclear:
                 break
             await self._clock.sleep(pause)
             await self._clear_up()
-        if self._message is None:
-            return parts
-        return (replace(parts[0], edits=self._message), *parts[1:])
+        return self._message
 
     @property
     def _unclear(self) -> bool:
@@ -386,16 +364,3 @@ class EditPreview(Preview):
             raise DeliveryUncertain("the platform gave no id for a message that was to be edited")
         self._in_doubt = False
         await self._remember(self._message)
-
-
-async def _signed(call: Awaitable[None], seconds: float) -> bool:
-    """Show a typing sign, or take it away. False where that is a mistake of ours; nothing ever depends on it."""
-    try:
-        async with asyncio.timeout(seconds):
-            await call
-    except (DeliveryError, TimeoutError) as error:
-        log.debug("no typing sign", error=str(error))
-    except Exception:
-        log.exception("the typing sign failed")
-        return False
-    return True

@@ -61,6 +61,9 @@ def name(id: str) -> str:
     return id if id.isascii() else id.encode("utf-8", "backslashreplace").decode()
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def encode(message: InboundMessage) -> str:
     """JSON of a message; what has its default is left out. Any string survives, also NUL and lone surrogates."""
     sender: dict[str, Any] = {"id": message.sender.id}
@@ -95,7 +98,7 @@ def encode(message: InboundMessage) -> str:
             {"name": file.name, "type": file.media_type, "size": file.size, "source": file.source}
             for file in message.attachments
         ]
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    text = _encode(body)
     try:
         text.encode()
     except UnicodeEncodeError:
