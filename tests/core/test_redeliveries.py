@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -31,11 +32,9 @@ class Forgetful(Journal):
             return method
 
         async def accept(message: InboundMessage, *arguments: Any, **keywords: Any) -> Any:
-            again = {
-                "event": EventId(f"{message.event}-{id(arguments)}"),
-                "id": MessageId(f"{message.id}-{id(arguments)}"),
-            }
-            return await method(replace(message, **again), *arguments, **keywords)
+            new = f"-{time.perf_counter_ns()}"
+            fresh = replace(message, event=EventId(message.event + new), id=MessageId(message.id + new))
+            return await method(fresh, *arguments, **keywords)
 
         return accept
 
