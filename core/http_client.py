@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 client for the one call that every message makes: that of the model.
+"""A small HTTP/1.1 client for the calls that every message makes: that of the model, and those of a platform's API.
 
 Connections are kept and used again, through a proxy too. What a general client adds (redirects, cookies, forms,
 tracing) is not here; docs/adr/0010-own-http-client.md says what that saves.
@@ -26,6 +26,7 @@ __all__ = [
     "Disconnected",
     "HttpClient",
     "NoHttp",
+    "NotConnected",
     "ProxyRefused",
     "Response",
     "StaleConnection",
@@ -38,20 +39,27 @@ _KEEP = 30.0
 """Seconds that an idle connection is kept."""
 
 
-class ConnectTimeout(ConnectionError):
+class NotConnected(ConnectionError):
+    """There is no connection, so nothing of the request was sent. `__cause__` is the error of the network."""
+
+
+class ConnectTimeout(NotConnected):
     """No connection within the time."""
 
 
-class CertificateRefused(ConnectionError):
+class CertificateRefused(NotConnected):
     """The server's certificate is not one that this machine trusts."""
 
 
-class ProxyRefused(ConnectionError):
+class ProxyRefused(NotConnected):
     """The proxy cannot be reached, or does not connect to the server."""
 
 
 class StaleConnection(Disconnected):
-    """A kept connection had been closed when it was used again. That says nothing about the server's health."""
+    """A kept connection had been closed when it was used again. That says nothing about the server's health.
+
+    The server may have taken the request before it hung up.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +106,10 @@ class _Kept(NamedTuple):
 class HttpClient:
     """Sends requests over kept connections. Enter it; leaving hangs up on everybody."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: float = _KEEP) -> None:
+        """`keep`: seconds that an idle connection may be used again; best less than servers keep one."""
+        self._keep = keep
+        self._left = False
         self._idle: dict[_Place, deque[_Kept]] = {}
         self._busy: set[Connection] = set()
         self._sweeping: asyncio.TimerHandle | None = None
@@ -110,6 +121,7 @@ class HttpClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._left = True
         if self._sweeping is not None:
             self._sweeping.cancel()
         idle = [kept.connection for waiting in self._idle.values() for kept in waiting]
@@ -122,8 +134,9 @@ class HttpClient:
     async def send(self, target: Target, body: bytes = b"", *, connect_timeout: float) -> Response:
         """Send a request; returns its response when the head has come. Close that in the end.
 
-        Redirects are responses like others. Raises ConnectTimeout (after `connect_timeout` seconds), CertificateRefused,
-        ProxyRefused, StaleConnection, Disconnected, NoHttp, and OSError for what else a network does. There is no time
+        Redirects are responses like others. Raises NotConnected where nothing was sent: ConnectTimeout (after
+        `connect_timeout` seconds), CertificateRefused, ProxyRefused, or itself. Raises StaleConnection, Disconnected,
+        NoHttp, and OSError for what else a network does, where the server may have taken the request. There is no time
         limit for the head.
         """
         place = target.place
@@ -144,21 +157,21 @@ class HttpClient:
         """The connection that was used last: the others may grow old and go."""
         idle = self._idle.get(place)
         while idle:
-            connection = idle.pop().connection
-            if connection.idle:
+            connection, since = idle.pop()
+            if connection.idle and asyncio.get_running_loop().time() - since < self._keep:
                 return connection
             connection.close()
         return None
 
     def _give_back(self, place: _Place, connection: Connection) -> None:
-        if connection not in self._busy or not connection.idle:
+        if self._left or connection not in self._busy or not connection.idle:
             self._hang_up(connection)
             return
         self._busy.discard(connection)
         loop = asyncio.get_running_loop()
         self._idle.setdefault(place, deque()).append(_Kept(connection, loop.time()))
         if self._sweeping is None:
-            self._sweeping = loop.call_later(_KEEP, self._sweep)
+            self._sweeping = loop.call_later(self._keep, self._sweep)
 
     def _hang_up(self, connection: Connection) -> None:
         self._busy.discard(connection)
@@ -168,11 +181,11 @@ class HttpClient:
         """Close what has been idle for long."""
         loop = asyncio.get_running_loop()
         for place, idle in list(self._idle.items()):
-            while idle and (not idle[0].connection.idle or loop.time() - idle[0].since >= _KEEP):
+            while idle and (not idle[0].connection.idle or loop.time() - idle[0].since >= self._keep):
                 idle.popleft().connection.close()
             if not idle:
                 del self._idle[place]
-        self._sweeping = loop.call_later(_KEEP, self._sweep) if self._idle else None
+        self._sweeping = loop.call_later(self._keep, self._sweep) if self._idle else None
 
     async def _connect(self, target: Target, timeout: float) -> Connection:
         if self._trust is None and "https" in (target.url.scheme, target.proxy and target.proxy.scheme):
@@ -181,10 +194,19 @@ class HttpClient:
         try:
             async with asyncio.timeout(timeout):
                 if target.proxy is None:
-                    return await self._open(target.url)
-                return await self._through(target.proxy, target)
+                    connection = await self._open(target.url)
+                else:
+                    connection = await self._through(target.proxy, target)
+        except NotConnected:
+            raise
         except TimeoutError:
             raise ConnectTimeout(f"no connection within {timeout:g} s") from None
+        except OSError as error:
+            raise NotConnected(f"{type(error).__name__}: {error}") from error
+        if self._left:
+            connection.close()
+            raise NotConnected("the client was left meanwhile")
+        return connection
 
     async def _open(self, url: URL) -> Connection:
         """A connection to the server that `url` names."""

@@ -1,7 +1,8 @@
-"""Slack's Web API through its SDK: one HTTP session, typed errors, and the pauses that Slack asks for.
+"""Slack's Web API: typed errors, and the pauses that Slack asks for.
 
-Limits per method and channel: https://docs.slack.dev/apis/web-api/rate-limits. The SDK's own retries are off: it would
-post twice where Slack stored a message and the answer was lost.
+Limits per method and channel: https://docs.slack.dev/apis/web-api/rate-limits. Nothing is sent twice by itself: it would
+be posted twice where Slack stored a message and the answer was lost. For the same reason the retries of the SDK, which
+shares files and holds the socket, are off.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from slack_sdk.errors import SlackClientError
 from slack_sdk.web.async_client import AsyncWebClient
 from yarl import URL
 
+from adapters.slack.methods import Methods
 from core.backoff import retry_after
 from core.clock import Clock
 from core.errors import (
@@ -27,7 +29,9 @@ from core.errors import (
     RateLimited,
     TargetGone,
 )
+from core.http_client import NotConnected
 from core.proxy import proxy_for
+from core.untrusted import text_in
 
 log = structlog.get_logger(__name__)
 
@@ -97,10 +101,11 @@ class SlackApi:
     """
 
     def __init__(self, token: str, *, url: str, proxy: str | None, clock: Clock) -> None:
-        self._token = token
+        self._token = token.strip()
         self._url = URL(url)
         self._proxy = proxy
         self._clock = clock
+        self._methods: Methods | None = None
         self._client: AsyncWebClient | None = None
         self._session: aiohttp.ClientSession | None = None
         self._pauses: dict[str, float] = {}
@@ -110,6 +115,7 @@ class SlackApi:
 
     async def open(self) -> None:
         """Open what is used until `close`."""
+        self._methods = Methods(self._token, url=self._url, proxy=proxy_for(self._url, self._proxy))
         connector = aiohttp.TCPConnector(limit=64, keepalive_timeout=15.0)  # shorter than servers keep an idle one
         timeout = aiohttp.ClientTimeout(total=CALL_TIMEOUT, sock_connect=5.0)
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
@@ -122,8 +128,11 @@ class SlackApi:
     async def close(self) -> None:
         """Close every connection."""
         session, self._session, self._client = self._session, None, None
+        methods, self._methods = self._methods, None
         if session is not None:
             await session.close()
+        if methods is not None:
+            await methods.__aexit__(None, None, None)
 
     @property
     def proxy(self) -> str | None:
@@ -150,28 +159,50 @@ class SlackApi:
             raise DeliveryUnavailable("the account is not signed in at the moment")
         return self._session
 
-    async def call(self, method: str, *, slot: bool = False, **arguments: Any) -> Mapping[str, Any]:
-        """Call a method. `slot`: it puts a new message up, which Slack allows once a second in each channel."""
+    async def call(self, method: str, *, slot: bool = False, token: str = "", **arguments: Any) -> Mapping[str, Any]:
+        """Call a method. `slot`: it puts a new message up, which Slack allows once a second in each channel. `token`: to
+        be used instead of the bot's."""
         channel = str(arguments.get("channel") or "")
         limited = f"{method} {channel}" if slot else method
         self._check_pause(method, limited)
         if slot:
             await self._await_slot(method, channel)
+        if self._methods is None:
+            raise DeliveryUnavailable("the account is not signed in at the moment")
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT):
+                status, headers, data = await self._methods.call(method, arguments, token=token.strip())
+        except NotConnected as error:
+            raise DeliveryUnavailable(f"{method}: no connection to {self.host} ({error})") from None
+        except OSError as error:
+            raise self._broken(method, error) from None
+        except ValueError:
+            raise CredentialsRefused(method, "it has a line break in it") from None
+        if status != 200 or not isinstance(data, dict) or not data.get("ok"):
+            raise self._explained(method, limited, status, headers, data)
+        return {**data, "_headers": headers} if method == "auth_test" else data
+
+    async def upload(self, **arguments: Any) -> None:
+        """Share a file: three calls, which the SDK knows (`files_upload_v2`). Raises as `call`."""
+        method = "files_upload_v2"
+        self._check_pause(method, method)
         client = self.client
         try:
-            response = await getattr(client, method)(**arguments)
+            await client.files_upload_v2(**arguments)
         except SlackClientError as error:
-            raise self._explained(method, limited, getattr(error, "response", None)) from None
+            answer: Any = getattr(error, "response", None)
+            status = getattr(answer, "status_code", None) or getattr(answer, "status", None) or 0
+            headers, data = getattr(answer, "headers", None), getattr(answer, "data", None)
+            raise self._explained(method, method, status, headers or {}, data) from None
         except aiohttp.ClientConnectorError as error:
             raise DeliveryUnavailable(f"{method}: no connection to {self.host} ({type(error).__name__})") from None
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise DeliveryUncertain(f"{method}: no answer from {self.host} ({type(error).__name__})") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._broken(method, error) from None
         except (AttributeError, TypeError, ValueError):  # the SDK, of JSON that is no object: a machine in between
             raise DeliveryUncertain(f"{method}: {self.host} answered with something else than Slack's JSON") from None
-        data: Any = response.data
-        if not isinstance(data, dict):
-            raise DeliveryUncertain(f"{method}: {self.host} answered with something else than JSON")
-        return {**data, "_headers": response.headers} if method == "auth_test" else data
+
+    def _broken(self, method: str, error: Exception) -> DeliveryUncertain:
+        return DeliveryUncertain(f"{method}: no answer from {self.host} ({type(error).__name__})")
 
     def _check_pause(self, method: str, limited: str) -> None:
         now = self._clock.monotonic()
@@ -192,13 +223,13 @@ class SlackApi:
         if at > now:
             await self._clock.sleep(at - now)
 
-    def _explained(self, method: str, limited: str, response: Any) -> DeliveryError:
+    def _explained(
+        self, method: str, limited: str, status: int, headers: Mapping[str, str], data: Any
+    ) -> DeliveryError:
         """What an answer that is no success means."""
-        status = getattr(response, "status_code", None) or getattr(response, "status", None) or 0
-        data = getattr(response, "data", None)
-        code = str(data.get("error", "")) if isinstance(data, dict) else ""
+        code = text_in(data, "error")
         if status == 429 or code in ("ratelimited", "rate_limited"):
-            seconds = max(retry_after(getattr(response, "headers", None) or {}, self._clock) or 1.0, 0.1)
+            seconds = max(retry_after(headers, self._clock) or 1.0, 0.1)
             self._pauses[limited] = self._clock.monotonic() + seconds
             return RateLimited(f"{method}: Slack asks to wait", retry_after=seconds)
         if code in _REFUSED:

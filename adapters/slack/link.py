@@ -149,7 +149,7 @@ class Link:
 
     async def _ticket(self) -> str:
         try:
-            data = await self._api.call("apps_connections_open", app_token=self._app_token)
+            data = await self._api.call("apps_connections_open", token=self._app_token)
         except CredentialsRefused as error:
             raise sign_in_error(error, "app_token") or error from None
         except SlackError as error:

@@ -160,8 +160,7 @@ class Workspace:
 
     async def upload(self, address: Address, file: OutboundFile) -> None:
         """Share a file in the place of the answer."""
-        await self.api.call(
-            "files_upload_v2",
+        await self.api.upload(
             channel=address.channel,
             thread_ts=address.thread or None,
             filename=file.name,

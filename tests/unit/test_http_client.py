@@ -20,6 +20,7 @@ from core.http_client import (
     Disconnected,
     HttpClient,
     NoHttp,
+    NotConnected,
     ProxyRefused,
     Response,
     StaleConnection,
@@ -211,6 +212,43 @@ async def test_a_connection_whose_end_was_seen_is_not_used() -> None:
         assert await ask(client, url) == (200, b"two")
 
 
+async def test_a_connection_that_was_idle_for_long_is_not_used() -> None:
+    server = Server(answer(b"one"), answer(b"two"))
+    async with listening(server.serve) as url, HttpClient(keep=60.0) as client:
+        await ask(client, url)
+        (idle,) = client._idle.values()
+        idle[0] = idle[0]._replace(since=idle[0].since - 60.0)
+        assert await ask(client, url) == (200, b"two")
+    assert server.connections == 2
+
+
+async def test_where_nobody_listens_nothing_was_sent() -> None:
+    async with listening(Server().serve) as url:
+        pass
+    async with HttpClient() as client:
+        with pytest.raises(NotConnected, match="ConnectionRefusedError") as told:
+            await ask(client, url)
+    assert isinstance(told.value.__cause__, ConnectionRefusedError)
+
+
+async def test_a_request_that_is_hung_up_on_may_have_been_taken() -> None:
+    async with listening(Server(b"", hang_up=True).serve) as url, HttpClient() as client:
+        with pytest.raises(Disconnected) as told:
+            await ask(client, url)
+    assert not isinstance(told.value, NotConnected)
+
+
+async def test_a_client_that_was_left_connects_no_more() -> None:
+    server = Server(answer(b"one"))
+    async with listening(server.serve) as url:
+        async with HttpClient() as client:
+            pass
+        with pytest.raises(NotConnected, match="left"):
+            await ask(client, url, b"a secret")
+    assert not server.asked
+    assert not client._busy
+
+
 async def test_a_response_that_is_closed_early_hangs_up() -> None:
     server = Server(CHUNKED + b"3\r\none\r\n")
     async with listening(server.serve) as url, HttpClient() as client:
@@ -347,8 +385,9 @@ async def test_tls_is_spoken_with_a_server_that_is_trusted(
 async def test_a_server_that_is_not_trusted_gets_nothing(certificate: tuple[ssl.SSLContext, Path]) -> None:
     server = Server(answer(b"unsafe"))
     async with listening(server.serve, secure=certificate[0]) as url, HttpClient() as client:
-        with pytest.raises(CertificateRefused):
+        with pytest.raises(CertificateRefused) as told:
             await ask(client, url, b"a secret")
+    assert isinstance(told.value, NotConnected)
     assert not server.asked
 
 
@@ -391,6 +430,7 @@ async def test_a_proxy_that_does_not_connect_is_named(refusal: bytes) -> None:
         with pytest.raises(ProxyRefused):
             await ask(client, URL("https://example.com/"), proxy=URL("http://127.0.0.1:1"))
         assert not client._busy
+    assert issubclass(ProxyRefused, NotConnected)
 
 
 # ---- Framing ----
