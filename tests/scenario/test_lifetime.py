@@ -303,6 +303,21 @@ async def test_an_answer_that_comes_while_the_disk_is_full_is_not_lost(
     assert (await gateway.chat(http, "again")).json == {"response": "answer 2 to: again"}
 
 
+async def test_a_second_gateway_on_the_same_database_refuses_and_the_first_notices_nothing(
+    gateway: GatewayProcess, make_gateway: MakeGateway, http: aiohttp.ClientSession
+) -> None:
+    assert (await gateway.chat(http, "before")).status == 200
+    second = await make_gateway("second", config={"storage": {"url": f"sqlite:{gateway.database}"}})
+    await second.spawn()
+    assert await second.ended() == 2
+    (line,) = second.lines
+    assert f"process {gateway.pid}" in line
+    assert "storage.url" in line
+    assert (await gateway.get(http, "/readyz")).status == 200
+    assert (await gateway.chat(http, "after")).json == {"response": "answer 2 to: after"}
+    assert gateway.events("error", "critical") == []
+
+
 async def test_a_database_that_is_damaged_while_it_runs_is_reported_and_not_started_from_again(
     gateway: GatewayProcess, http: aiohttp.ClientSession, model: OpenAIServer
 ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from core.adapter import Receipt
 from core.errors import StorageUnavailable
 from core.journal import Outcome, TurnState
 from core.storage import writer
@@ -118,6 +119,30 @@ async def test_a_full_disk_stores_nothing_says_so_once_a_minute_and_passes_by_it
     assert await accept(store, "x" * 100_000, user="bob")
     assert _available(store)
     assert (await store.figures()).waiting == 2
+
+
+async def test_a_database_that_turned_read_only_is_as_good_as_a_full_one(store: SqliteStore, clock: HeldClock) -> None:
+    def allow(db: sqlite3.Connection, writing: bool) -> None:
+        db.execute(f"PRAGMA query_only = {'OFF' if writing else 'ON'}")  # then SQLite says what it says of such a file
+
+    await store._writer.run(lambda db: allow(db, False), alone=True)
+    message = inbound("hello")
+    with capture_logs() as logs:
+        for _ in range(3):
+            with pytest.raises(StorageUnavailable, match="readonly"):
+                await store.accept(message, key(), QUOTA)
+        assert not _available(store)
+        await store._writer.run(lambda db: allow(db, True), alone=True)
+        while not clock.sleeping:
+            await asyncio.sleep(0)
+        await clock.advance(1)
+        await store.figures()  # behind the probe
+        assert _available(store)
+    assert [entry["event"] for entry in logs] == [
+        "storage cannot be written; trying again",
+        "storage is available again",
+    ]
+    assert (await store.accept(message, key(), QUOTA)).receipt is Receipt.ACCEPTED
 
 
 async def test_a_full_disk_fails_the_group_and_none_is_acknowledged(store: SqliteStore) -> None:
