@@ -246,7 +246,7 @@ class Adapter(ABC):
 
     Entered anew for every attempt to connect, by one supervisor that never has two at once: entering makes a fresh
     client, and nothing of an earlier attempt is used again. `reply` works all the time, also between two attempts
-    (its channels raise HeldBack or DeliveryUnavailable then).
+    (its channels raise DeliveryUnavailable then, and what they were given is sent once the account is connected).
     """
 
     async def __aenter__(self) -> Self:

@@ -52,6 +52,12 @@ RETRY_AFTER = (1.0, 5.0, 30.0, 120.0, 600.0)
 SEND_TIMEOUT = 30.0
 """Seconds for one call to the platform."""
 
+WAITS_FOR = timedelta(hours=24)
+"""How long a reply waits for its account to be connected; messages that are older are not answered either."""
+
+_AWAY = "the account is not connected"
+"""What is stored of a reply that waits for that."""
+
 _STORAGE_PAUSE = 1.0
 """Seconds between attempts to write down what became of a reply."""
 
@@ -113,8 +119,12 @@ class Delivery:
         *,
         ambiguous: Callable[[AccountId], Ambiguous],
         shared: Callable[[ConversationKey], bool] = lambda _: False,
+        connected: Callable[[AccountId], bool] = lambda _: True,
     ) -> None:
-        """`shared`: whether one person converses there from several accounts. What one of these cannot take yet does not
+        """`connected`: whether an account is. What cannot be sent while it is not is held back until somebody asks for
+        `held`, once it is.
+
+        `shared`: whether one person converses there from several accounts. What one of these cannot take yet does not
         hold up the others there: it is put aside, until `come_back`."""
         self.come_back: Callable[[ConversationKey, AccountId, float], None] = lambda *_: None
         """Called when parts to an account are put aside, with the seconds after which they are to be sent; whoever wakes
@@ -123,6 +133,7 @@ class Delivery:
         self._clock = clock
         self._ambiguous = ambiguous
         self._shared = shared
+        self._connected = connected
         self._under_way: set[PartId] = set()
         self._held: dict[ConversationKey, set[AccountId]] = {}
         """By the accounts that the parts go to: a linked person's conversation has several."""
@@ -162,6 +173,8 @@ class Delivery:
         return True
 
     async def _deliver(self, reply: ReplyChannel, part: OutboxPart) -> bool:
+        if part.error == _AWAY and self._clock.now() - part.next_at > WAITS_FOR:
+            return await self._bury(part, f"it waited for more than {WAITS_FOR / timedelta(hours=1):g} h: {_AWAY}")
         while True:
             wait = (part.next_at - self._clock.now()).total_seconds()
             if wait > 0 and self._shared(part.conversation):
@@ -176,6 +189,8 @@ class Delivery:
             except RateLimited as error:
                 reason, pause = str(error), max(pause, min(error.retry_after, RETRY_AFTER[-1]))
             except DeliveryUnavailable as error:
+                if not self._connected(part.account):
+                    return await self._hold(attempt, str(error))
                 reason = str(error)
             except (DeliveryUncertain, TimeoutError) as error:
                 reason, attempt.in_doubt = str(error) or "no answer in time", True
@@ -244,7 +259,8 @@ class Delivery:
         log.info("a reply is kept for later", key=part.key, account=part.account, reason=reason)
         state = OutboxState.UNKNOWN if attempt.in_doubt else OutboxState.PENDING
         self._held.setdefault(part.conversation, set()).add(part.account)
-        await until_stored(partial(self._journal.hold, part, reason, state=state), self._clock)
+        kept = _AWAY if not self._connected(part.account) else reason
+        await until_stored(partial(self._journal.hold, part, kept, state=state), self._clock)
         return False
 
     async def _bury(self, part: OutboxPart, reason: str) -> bool:

@@ -321,10 +321,9 @@ class Dispatcher:
             self._commanded[conversation].discard(done)
             if not self._commanded[conversation]:
                 del self._commanded[conversation]
-        if reply is None or await self._delivery.deliver(reply, parts):
-            return
-        if self._delivery.holds(conversation, parts[0].account):
-            self._send_held(conversation)  # what was held back comes first, then this
+        if reply is not None and not await self._delivery.deliver(reply, parts):
+            # what was held back comes first, then this; or its account came back while this was written down as held
+            self._send_held(conversation)
 
     def send_held(self, account: AccountId) -> None:
         """The account is connected again, perhaps after a scan: what was held back is tried."""

@@ -95,7 +95,7 @@ class DeliveryUncertain(DeliveryError):
 
 
 class DeliveryUnavailable(DeliveryError):
-    """The platform surely did not take it, and may later."""
+    """The platform surely did not take it, and may later. While the account is not connected it is kept until it is."""
 
 
 class HeldBack(DeliveryError):

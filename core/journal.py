@@ -150,6 +150,8 @@ class OutboxPart:
     """Not before this."""
     created_at: datetime
     sending_at: datetime | None = None
+    error: str = ""
+    """Why it was not sent the last time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -164,7 +164,11 @@ class App:
         )
         headroom.wanted = self.compactor.give_way
         delivery = Delivery(
-            self.store, clock, ambiguous=lambda account: self._account(account).ambiguous, shared=self.links.shared
+            self.store,
+            clock,
+            ambiguous=lambda account: self._account(account).ambiguous,
+            shared=self.links.shared,
+            connected=self._is_connected,
         )
         responder = Responder(
             self.store,
@@ -254,6 +258,10 @@ class App:
             Backfill(name, self.store, self._clock, furthest=partial(self._furthest, name)),
             connected=lambda: self.dispatcher.send_held(name),
         )
+
+    def _is_connected(self, name: AccountId) -> bool:
+        supervisor = self.supervisors.get(name)
+        return supervisor is not None and supervisor.health.state is AccountState.CONNECTED
 
     def _furthest(self, name: AccountId) -> timedelta | None:
         """How far back to look for what an account missed: never for what would be too old to be answered."""

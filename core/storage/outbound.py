@@ -31,6 +31,7 @@ def unsent(db: sqlite3.Connection, conversation: ConversationKey) -> tuple[Outbo
             next_at=moment(next_at),
             created_at=moment(created_at),
             sending_at=when(sending_at),
+            error=error,
         )
         for (
             id,
@@ -48,6 +49,7 @@ def unsent(db: sqlite3.Connection, conversation: ConversationKey) -> tuple[Outbo
             next_at,
             created_at,
             sending_at,
+            error,
         ) in db.execute(statements.UNSENT, (str(conversation),))
     )
 

@@ -124,7 +124,8 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 UNSENT = """
 SELECT outbox.id, outbox.turn, outbox.part, outbox.parts, outbox.account, outbox.reply_to, outbox.body, outbox.failure,
-       outbox.key, outbox.edits, outbox.state, outbox.attempts, outbox.next_at, outbox.created_at, outbox.sending_at
+       outbox.key, outbox.edits, outbox.state, outbox.attempts, outbox.next_at, outbox.created_at, outbox.sending_at,
+       outbox.error
 FROM outbox
 WHERE outbox.conversation = (SELECT id FROM conversation WHERE key = ?)
   AND outbox.state IN ('pending', 'sending', 'unknown')

@@ -527,6 +527,25 @@ class AdapterContract:
             asked = await world.platform.person_writes("at last")
             await world.answered(gateway, asked, "answer to: at last")
 
+    @needs(Feature.LINK)
+    async def test_an_answer_waits_for_an_account_that_is_away(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Longer than any retry. Where the link alone is away the answer may also arrive meanwhile."""
+        monkeypatch.setattr("core.delivery.RETRY_AFTER", (0.05,))
+        world.model.pause()
+        async with world.gateway() as gateway:
+            asked = await world.platform.person_writes("hello")
+            await until(lambda: world.model.requests)
+            world.platform.refuse_links(4)
+            await world.platform.drop()
+            await until(lambda: gateway.state() is not AccountState.CONNECTED)
+            world.model.resume()
+            await until(lambda: gateway.idle)
+            await until(lambda: gateway.state() is AccountState.CONNECTED)
+            await world.answered(gateway, asked, "answer to: hello")
+            assert await gateway.store.dead_letters() == []
+
     @needs(Feature.LINK, Feature.SILENCE)
     async def test_a_half_open_connection_is_noticed(self, world: World) -> None:
         async with world.gateway(listening=False) as gateway:

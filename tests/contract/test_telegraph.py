@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pytest
 
 from core.adapter import IdempotencyKey, Inbox, Receipt, ReplyChannel
+from core.errors import DeliveryError
 from core.messages import EventId, InboundMessage, MessageId, ReplyAddress, UserId
 from tests.contract.platform import Feature, SimulatedPlatform
 from tests.contract.suite import AdapterContract, hurry
@@ -131,6 +132,15 @@ class IgnoresRateLimits(TelegraphAdapter):
             return await super().send(text, key=key)
 
 
+class GivesUpWhileAway(TelegraphAdapter):
+    """What cannot be sent between two attempts counts as something that never can."""
+
+    async def call(self, method: str, path: str, **values: Any) -> dict[str, Any]:
+        if self._session is None:
+            raise DeliveryError("the account is not signed in")
+        return await super().call(method, path, **values)
+
+
 class TakesAnyFile(TelegraphAdapter):
     async def fetch(self, attachment: Any, *, most_bytes: int) -> bytes:
         return b"whatever"
@@ -152,6 +162,7 @@ BROKEN: list[tuple[type[TelegraphAdapter], str, str]] = [
     (DoesNotCatchUp, "test_what_was_written_during_a_restart_is_answered_once", "did not happen"),
     (NeverDeaf, "test_a_half_open_connection_is_noticed", "did not happen"),
     (IgnoresRateLimits, "test_a_rate_limit_is_waited_for", "too early"),
+    (GivesUpWhileAway, "test_an_answer_waits_for_an_account_that_is_away", "did not happen"),
     (TakesAnyFile, "test_files_come_from_the_platform_alone", "DID NOT RAISE"),
     (TakesAnyFile, "test_files_are_described_and_fetched_within_the_cap", "whatever"),
 ]
@@ -172,6 +183,7 @@ async def test_an_adapter_that_breaks_a_rule_fails_the_check_of_that_rule(
     hurry(monkeypatch)
     monkeypatch.setattr("tests.contract.world.PATIENCE", 5.0)
     values: dict[str, Any] = {"stream": False} if "rate_limit" in check else {}
+    values |= {"monkeypatch": monkeypatch} if "is_away" in check else {}
     try:
         with pytest.raises((AssertionError, pytest.fail.Exception), match=re.escape(words)):
             async with stage(adapter, tmp_path) as world:

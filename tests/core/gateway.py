@@ -152,8 +152,14 @@ class Gateway:
             journal, self.sessions, self.chat, self.paid, self.limits, clock, places=lambda: places
         )
         self.headroom.wanted = self.compactor.give_way
+        self.away: set[AccountId] = set()
+        """Accounts that are not connected."""
         self.delivery = Delivery(
-            journal, clock, ambiguous=lambda account: self.accounts[account].ambiguous, shared=self.links.shared
+            journal,
+            clock,
+            ambiguous=lambda account: self.accounts[account].ambiguous,
+            shared=self.links.shared,
+            connected=lambda account: account not in self.away,
         )
         self.responder = Responder(
             journal,
