@@ -166,15 +166,18 @@ class Delivery:
         self._under_way.update(part.id for part in mine)
         try:
             for part in mine:
-                if self.holds(part.conversation, part.account) or not await self._deliver(reply, part):
+                if self.holds(part.conversation, part.account):
+                    return False
+                if part.error == _AWAY and self._clock.now() - part.next_at > WAITS_FOR:
+                    hours = WAITS_FOR / timedelta(hours=1)
+                    return await self._bury(part, f"it waited for more than {hours:g} h: {_AWAY}")
+                if not await self._deliver(reply, part):
                     return False
         finally:
             self._under_way.difference_update(part.id for part in mine)
         return True
 
     async def _deliver(self, reply: ReplyChannel, part: OutboxPart) -> bool:
-        if part.error == _AWAY and self._clock.now() - part.next_at > WAITS_FOR:
-            return await self._bury(part, f"it waited for more than {WAITS_FOR / timedelta(hours=1):g} h: {_AWAY}")
         while True:
             wait = (part.next_at - self._clock.now()).total_seconds()
             if wait > 0 and self._shared(part.conversation):
@@ -188,14 +191,12 @@ class Delivery:
                 message = await self._attempt(reply, attempt)
             except RateLimited as error:
                 reason, pause = str(error), max(pause, min(error.retry_after, RETRY_AFTER[-1]))
-            except DeliveryUnavailable as error:
-                if not self._connected(part.account):
-                    return await self._hold(attempt, str(error))
+            except (HeldBack, DeliveryUnavailable) as error:
                 reason = str(error)
+                if isinstance(error, HeldBack) or not self._connected(part.account):
+                    return await self._hold(attempt, reason)
             except (DeliveryUncertain, TimeoutError) as error:
                 reason, attempt.in_doubt = str(error) or "no answer in time", True
-            except HeldBack as error:
-                return await self._hold(attempt, str(error))
             except DeliveryError as error:
                 return await self._bury(part, str(error))
             except StorageUnavailable as error:
