@@ -48,6 +48,7 @@ def parser() -> MarkdownIt:
     md.inline.ruler.before("autolink", "line_break_tag", _line_break_tag)
     md.block.ruler.at("table", _table, {"alt": ["paragraph"]})
     md.block.ruler.before("fence", "maths_block", _maths_block, {"alt": ["paragraph", "blockquote", "list"]})
+    md.parse("- *a*")  # its rules are compiled at the first use, which several threads must not do at once
     return md
 
 

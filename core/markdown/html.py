@@ -9,6 +9,7 @@ from typing import assert_never
 
 from core.markdown.links import misleads, safe
 from core.markdown.parse import parse
+from core.markdown.pieces import Piece
 from core.markdown.plaintext import plain
 from core.markdown.stream import BlockStream
 from core.markdown.tree import (
@@ -65,11 +66,15 @@ class HtmlStream:
     def feed(self, piece: str) -> HtmlUpdate:
         """Take the next piece. Its cost depends on the piece and the growing block, not on the answer's length."""
         settled = self._blocks.feed(piece)
-        return HtmlUpdate(render(settled), render(self._blocks.preview()))
+        return HtmlUpdate(_blocks(_of(settled)), render(self._blocks.preview()))
 
     def finish(self) -> HtmlUpdate:
         """Settle the rest."""
-        return HtmlUpdate(render(self._blocks.finish()), "")
+        return HtmlUpdate(_blocks(_of(self._blocks.finish())), "")
+
+
+def _of(pieces: list[Piece]) -> Blocks:
+    return tuple(piece.block for piece in pieces)
 
 
 def _blocks(blocks: Blocks) -> str:

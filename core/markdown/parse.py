@@ -11,6 +11,7 @@ from markdown_it.token import Token
 from core.markdown.grammar import MAX_NESTING, parser
 from core.markdown.links import bare_urls
 from core.markdown.plaintext import plain
+from core.markdown.recent import Recent
 from core.markdown.tree import (
     Align,
     Block,
@@ -58,16 +59,58 @@ def clean(text: str) -> str:
     return _CONTROL.sub("\ufffd", _NEWLINE.sub("\n", text))
 
 
+_TREES = Recent[str, Blocks](200_000)
+"""By source, which is what they weigh."""
+
+
 def parse(text: str) -> Blocks:
     """Read CommonMark. Never raises: every text is some document."""
-    return tuple(section.block for section in sections(text))
+    blocks = _TREES.get(text)
+    if blocks is None:
+        blocks = tuple(section.block for section in sections(text))
+        remember(text, blocks)
+    return blocks
+
+
+def remember(text: str, blocks: Blocks) -> None:
+    """`parse(text)` is `blocks`: known without reading it."""
+    _TREES.keep(text, blocks, len(text))
+
+
+def forget() -> None:
+    """Let go of what was read: measurements begin with that."""
+    _TREES.clear()
 
 
 def sections(text: str) -> list[Section]:
     """Read CommonMark, with the place of every top-level block."""
     text = clean(text)
+    if not _MARKUP.search(text):
+        return _plain(text)
     if (code := open_code(text)) is not None:
         return [Section(code, 0, text.count("\n") + 1)]
+    return read(text)
+
+
+_MARKUP = re.compile(r"[\\`*_~$|<&\[\]]|://|^(?:[-+=#>]|\d{1,9}[.)]|[^\S\n])|[^\S\n]$", re.MULTILINE)
+"""Whatever may be more than words in a paragraph, spaces at the ends of lines among it."""
+
+
+def _plain(text: str) -> list[Section]:
+    """What `read` makes of a text without `_MARKUP`: most short answers are one."""
+    found, children, first = list[Section](), list[Inline](), 0
+    for number, line in enumerate([*text.split("\n"), ""]):
+        if line:
+            first = first if children else number
+            children += (Break(hard=False), Text(line)) if children else (Text(line),)
+        elif children:
+            found.append(Section(Paragraph(tuple(children)), first, number))
+            children = []
+    return found
+
+
+def read(text: str) -> list[Section]:
+    """The sections of a clean text by way of the parser, whatever it holds."""
     reader = _Reader(parser().parse(text))
     found = []
     while (place := reader.place()) is not None:

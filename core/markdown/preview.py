@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from core.markdown.dialect import Dialect
-from core.markdown.split import Splitter, sourced
+from core.markdown.pieces import sourced
+from core.markdown.split import Splitter
 from core.markdown.stream import BlockStream
 
 
@@ -21,7 +22,7 @@ class Preview:
     def feed(self, piece: str) -> None:
         """Take the next piece of CommonMark."""
         if settled := self._blocks.feed(piece):
-            self._splitter.extend(sourced(settled))
+            self._splitter.extend(settled)
 
     @property
     def complete(self) -> list[str]:
@@ -39,5 +40,5 @@ class Preview:
 
     def finish(self) -> list[str]:
         """All parts, now that the answer is whole: exactly what `split` makes of it."""
-        self._splitter.extend(sourced(self._blocks.finish()))
+        self._splitter.extend(self._blocks.finish())
         return self._splitter.finish()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from core.markdown.cut import cut
 from core.markdown.dialect import Dialect
-from core.markdown.parse import Section, clean, parse, sections
-from core.markdown.tree import Block, Blocks, Heading, List
+from core.markdown.parse import parse
+from core.markdown.pieces import Piece, in_a_row, sourced
+from core.markdown.tree import Blocks, Heading, List
 from core.markdown.visible import visible
 from core.markdown.writer import LiteralWriter, Writer
 
@@ -26,27 +26,6 @@ def split(text: str, dialect: Dialect) -> list[str]:
     splitter = Splitter(dialect)
     splitter.extend(sourced(text))
     return splitter.finish()
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A block and the CommonMark it stands for; no source if it was cut from another one."""
-
-    block: Block
-    source: str | None
-
-
-def sourced(text: str) -> list[Piece]:
-    """The blocks of `text` with their lines, each with the blank ones below it."""
-    text = clean(text)
-    found = sections(text)
-    lines = text.removesuffix("\n").split("\n")
-    ends = [*(section.first for section in found), len(lines)][1:]
-    return [Piece(section.block, _source(lines, section, end)) for section, end in zip(found, ends, strict=True)]
-
-
-def _source(lines: list[str], section: Section, end: int) -> str:
-    return "\n".join(lines[section.first : end]) + "\n"
 
 
 class Splitter:
@@ -166,8 +145,8 @@ class Splitter:
 
 def compose(pieces: list[Piece]) -> str:
     """CommonMark that is read as these blocks: their own source where that does, written anew where it does not."""
-    if all(piece.source is not None for piece in pieces):  # they stood in a row, as they do now
-        return "".join(piece.source or "" for piece in pieces).strip("\n")
+    if (text := in_a_row(pieces)) is not None:
+        return text
     blocks = tuple(piece.block for piece in pieces)
     wanted = _WRITER.document(blocks)
     if any(piece.source is not None for piece in pieces):

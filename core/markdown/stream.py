@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from core.markdown.parse import clean, sections
+from core.markdown.pieces import Piece, pieces_of, sourced
 from core.markdown.unfinished import presentable
 
 _OPENING_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})[^`\n]*\n")
@@ -28,31 +29,31 @@ class BlockStream:
         self._fence = ""
         """The closing fence that is waited for, while the growing block is code: no need to parse until it comes."""
 
-    def feed(self, piece: str) -> str:
-        """Take the next piece; return the source that is settled by it, often empty."""
+    def feed(self, piece: str) -> list[Piece]:
+        """Take the next piece of text; return the blocks that are settled by it, often none."""
         piece = self._held + piece
         self._held = "\r" if piece.endswith("\r") else ""  # half of a line end
         piece = clean(piece.removesuffix("\r"))
         self._open += piece
         if "\n" not in piece or (self._fence and self._fence not in self._open[-len(piece) - len(self._fence) :]):
-            return ""
+            return []
         self._fence = ""
         lines = self._open.split("\n")
         found = sections("\n".join(lines[:-1]) + "\n")
         if len(found) < 2:
             if (opening := _OPENING_FENCE.match(self._open)) and not _closed(opening[1], self._open):
                 self._fence = opening[1]
-            return ""
+            return []
         cut = found[-1].first
         self._open = "\n".join(lines[cut:])
-        return "\n".join(lines[:cut]) + "\n"
+        return pieces_of(found[:-1], lines, cut)
 
     def preview(self) -> str:
         """The source of the growing block, as it may be shown now."""
         return presentable(self._open)
 
-    def finish(self) -> str:
-        """The source that is left. The stream is empty then."""
+    def finish(self) -> list[Piece]:
+        """The blocks that are left. The stream is empty then."""
         rest, self._open = self._open + ("\n" if self._held else ""), ""
         self._held = ""
-        return rest
+        return sourced(rest)
