@@ -20,9 +20,9 @@ from adapters.api.intake import Intake
 from adapters.api.openapi import document
 from adapters.api.streams import ClientGone
 from core.account import AccountConfig
-from core.adapter import Adapter, AdapterSpec, Failure, FailureCode, Hosted, Inbox, ReplyChannel, ServesHttp
+from core.adapter import Adapter, AdapterSpec, AsksLeave, Failure, FailureCode, Hosted, Inbox, ReplyChannel, ServesHttp
 from core.host import Host
-from core.messages import AccountId, ReplyAddress
+from core.messages import AccountId, InboundMessage, ReplyAddress
 from core.quantities import Duration
 
 LOOK_INTERVAL = 1.0
@@ -53,7 +53,7 @@ class _Hosting(NamedTuple):
     completions: Completions
 
 
-class ApiAdapter(Adapter, ServesHttp, Hosted):
+class ApiAdapter(Adapter, AsksLeave, ServesHttp, Hosted):
     """Serves the API. Requests are answered with 503 while it does not run."""
 
     def __init__(self, account: AccountId, config: Config) -> None:
@@ -61,11 +61,19 @@ class ApiAdapter(Adapter, ServesHttp, Hosted):
         self._config = config
         self._answers = Answers()
         self._hosting: _Hosting | None = None
+        self._may: Callable[[InboundMessage], bool] = lambda _: False
+
+    def ask_leave(self, may: Callable[[InboundMessage], bool]) -> None:
+        self._may = may
 
     def host(self, host: Host) -> None:
         timeout = self._config.timeout.total_seconds()
         intake = Intake(self._account, host, self._answers, timeout=timeout)
-        self._hosting = _Hosting(host, intake, Completions(self._account, host, intake, timeout=timeout))
+        completions = Completions(self._account, host, intake, may=self._leave, timeout=timeout)
+        self._hosting = _Hosting(host, intake, completions)
+
+    def _leave(self, message: InboundMessage) -> bool:
+        return self._may(message)  # whichever of `host` and `ask_leave` came first
 
     async def run(self, inbox: Inbox) -> None:
         host, intake, _ = self._hosted()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ from adapters.api.bodies import CompletionBody, refuse_unsupported
 from adapters.api.chat import headers_of, is_reset
 from adapters.api.faults import Refusal, Shape, encode, json_response
 from adapters.api.headers import idempotency_key, locale
-from adapters.api.intake import Intake, Question, user_id
+from adapters.api.intake import Intake, Question, parse_message
 from adapters.api.reading import read
 from adapters.api.streams import ClientGone, Growing
 from core.budgets import Exhausted
@@ -29,8 +29,9 @@ from core.chat import ChatMessage, ChatStream, Usage
 from core.errors import ChatError, StorageUnavailable
 from core.host import Host
 from core.keys import Caller
-from core.messages import AccountId, Person
+from core.messages import AccountId, InboundMessage, Person
 from core.paid import NothingLeft
+from core.people import sender_of
 from core.texts import say
 
 log = structlog.get_logger(__name__)
@@ -45,9 +46,19 @@ DEFAULT_MODEL = "default"
 class Completions:
     """The handlers."""
 
-    def __init__(self, account: AccountId, host: Host, intake: Intake, *, timeout: float) -> None:
+    def __init__(
+        self,
+        account: AccountId,
+        host: Host,
+        intake: Intake,
+        *,
+        may: Callable[[InboundMessage], bool],
+        timeout: float,
+    ) -> None:
+        """`may`: whether the inbox would let somebody in, for requests that do not pass it."""
         self._account = account
         self._host = host
+        self._may = may
         self._intake = intake
         self._timeout = timeout
 
@@ -68,12 +79,20 @@ class Completions:
             if body.stream:
                 return await self._session_stream(request, body, question, model)
             return await self._session_whole(question, model)
-        person = Person(self._account, user_id(caller.namespace, ""))  # no session's user is empty
+        person = self._admitted(caller)
         if (wait := self._host.rates.take(person)) is not None:
             raise Refusal(429, "rate_limited", "Too many requests in a minute.", retry_after=wait.seconds)
         if body.stream:
             return await self._direct_stream(request, body, person, model)
         return await self._direct_whole(request, body, person, model)
+
+    def _admitted(self, caller: Caller) -> Person:
+        """Who asks where no session does: all of one namespace. Raises Refusal for those who may not talk here."""
+        asking = Question(caller.namespace, "", "")  # no session's user is empty
+        message = parse_message(asking, self._account, self._host.clock.now())
+        if not self._may(message):
+            raise Refusal(403, "not_allowed", say("not_allowed", "en", person=message.sender.id))
+        return sender_of(message)
 
     def _model(self, body: CompletionBody) -> str:
         models = self._host.models()

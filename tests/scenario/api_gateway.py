@@ -268,6 +268,7 @@ async def _serving(
         wake=desk.wake,
         stop=lambda _: False,
     )
+    adapter.ask_leave(lambda _: True)
     adapter.host(host)
     app = web.Application(client_max_size=MAX_BODY)
     app.add_routes(adapter.routes())

@@ -80,6 +80,30 @@ async def test_a_repeated_request_of_somebody_who_was_blocked_is_refused(world: 
         assert (await asked(http, gateway.app.url, "/chat", "blocked"))[0] == 403
 
 
+async def stateless(http: aiohttp.ClientSession, url: str, *, stream: bool = False) -> tuple[int, str]:
+    body = {"messages": [{"role": "user", "content": "hello"}], "stream": stream}
+    async with http.post(url + "/v1/chat/completions", json=body) as response:
+        return response.status, await response.text()
+
+
+@pytest.mark.parametrize("direct", ["open", "allowlist", "pairing", "off"])
+async def test_requests_without_a_session_follow_the_table_too(world: World, direct: str) -> None:
+    world.others = {"api": {"access": {"direct": direct}}}
+    program = Person(AccountId("api"), user_id(NAMESPACE, ""))
+    async with world.gateway() as gateway, aiohttp.ClientSession() as http:
+        for stream in (False, True):
+            status, text = await stateless(http, gateway.app.url, stream=stream)
+            assert status == (200 if direct == "open" else 403), text
+            assert direct == "open" or program.user in text, "whoever runs it reads whom to let in"
+        await gateway.app.people.allow(program, by="the test")
+        assert (await stateless(http, gateway.app.url))[0] == (403 if direct == "off" else 200)
+        await gateway.app.people.block(program, by="the test")
+        assert (await stateless(http, gateway.app.url))[0] == 403
+        asked_the_model = len(world.model.requests)
+        assert (await stateless(http, gateway.app.url, stream=True))[0] == 403
+        assert len(world.model.requests) == asked_the_model
+
+
 @pytest.mark.parametrize(("direct", "welcome"), [("open", True), ("off", False), ("allowlist", False)])
 async def test_the_page_follows_the_table(world: World, direct: str, welcome: bool) -> None:
     world.others = {"web": {"access": {"direct": direct}}}
