@@ -190,7 +190,7 @@ class Inbox:
         command = parse_command(message.text)
         bypasses = command is not None and command.bypasses
         reply = self._way_back(message)
-        wait = self._rates.take(person, payer)
+        wait = self._rates.take(person, payer, command=bypasses)
         passage = _UNGUARDED if wait is not None or bypasses else self._pass(message, conversation, reply)
         quota = self.settings.quota if wait is None and passage.halt is None else _NOTHING_NEW
         claim = None if wait is not None else self._claim(conversation, command=bypasses)
@@ -207,7 +207,7 @@ class Inbox:
                 idle_after=None if claim is None else claim.idle_after,
             )
         except StorageUnavailable:
-            self._give_back(person, payer, wait, passage)
+            self._give_back(person, payer, wait, passage, command=bypasses)
             raise
         finally:
             if bypasses and wait is None:
@@ -225,7 +225,7 @@ class Inbox:
                     self._dispatcher.wake(conversation)
             case Receipt.DUPLICATE:
                 seen.duplicates += 1
-                self._give_back(person, payer, wait, passage)
+                self._give_back(person, payer, wait, passage, command=bypasses)
             case _ if wait is not None:
                 return self._slow_down(message, seen, wait)
             case _ if passage.halt is not None:
@@ -235,7 +235,7 @@ class Inbox:
                 self._guard.give_back(passage)
                 self._explain(message, seen, accepted)
             case _:
-                self._give_back(person, payer, wait, passage)  # the platform will deliver it again
+                self._give_back(person, payer, wait, passage, command=bypasses)  # the platform will deliver it again
                 log.warning("overloaded, a message was not accepted", bound=accepted.bound)
         return accepted.receipt
 
@@ -251,10 +251,12 @@ class Inbox:
         if not self._commanding[conversation]:
             del self._commanding[conversation]
 
-    def _give_back(self, sender: Person, payer: Person, wait: TooFast | None, passage: Passage) -> None:
+    def _give_back(
+        self, sender: Person, payer: Person, wait: TooFast | None, passage: Passage, *, command: bool
+    ) -> None:
         """What was counted for a message that is not a new one."""
         if wait is None:
-            self._rates.give_back(sender, payer)
+            self._rates.give_back(sender, payer, command=command)
         self._guard.give_back(passage)
 
     def _pass(self, message: InboundMessage, conversation: ConversationKey, reply: ReplyChannel | None) -> Passage:

@@ -161,17 +161,25 @@ class TooFast(NamedTuple):
 
 
 class MessageRates:
-    """Messages per minute of a person, of an account and of everybody: one message counts to all three or to none."""
+    """Messages per minute of a person, of an account and of everybody: one message counts to all three or to none.
+
+    Chat commands cost no answer, so they count apart: a person may give as many a minute as they may send messages, and
+    what others write keeps nobody from `/stop`, and no admin from `/block`.
+    """
 
     def __init__(self, limits: Limits, clock: Clock) -> None:
         self._limits = limits
         self._buckets = Rates(None, clock)
 
-    def take(self, sender: Person, payer: Person | None = None) -> TooFast | None:
+    def take(self, sender: Person, payer: Person | None = None, *, command: bool = False) -> TooFast | None:
         """Count one message of `sender`: None if it fits. `payer` is whom they are linked to, where they are."""
         settings = self._limits.settings
+        per_person = None if self._limits.exempt(sender) else settings.per_minute
+        if command:
+            wait = self._buckets.take_of(_commands(sender, payer), per_person)
+            return None if wait is None else TooFast(wait, Whose.PERSON)
         rates = (
-            (Whose.PERSON, None if self._limits.exempt(sender) else settings.per_minute),
+            (Whose.PERSON, per_person),
             (Whose.ACCOUNT, settings.account_per_minute.get(sender.account)),
             (Whose.EVERYBODY, settings.total_per_minute),
         )
@@ -188,10 +196,17 @@ class MessageRates:
             taken.append(name)
         return None
 
-    def give_back(self, sender: Person, payer: Person | None = None) -> None:
+    def give_back(self, sender: Person, payer: Person | None = None, *, command: bool = False) -> None:
         """One message did not count after all (it was a redelivery)."""
+        if command:
+            self._buckets.give_back(_commands(sender, payer))
+            return
         for whose in Whose:
             self._buckets.give_back(_bucket(whose, sender, payer))
+
+
+def _commands(sender: Person, payer: Person | None) -> str:
+    return "//" + "/".join(payer or sender)  # no account's name begins with a slash
 
 
 def _bucket(whose: Whose, sender: Person, payer: Person | None) -> str:

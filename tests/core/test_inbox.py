@@ -232,6 +232,33 @@ async def test_a_command_passes_a_full_queue(path: Path, clock: HeldClock) -> No
         await gateway.idle()
 
 
+async def test_nobody_is_kept_from_a_command_by_what_they_or_others_wrote(path: Path, clock: HeldClock) -> None:
+    async with Gateway(path, clock, per_minute=2) as gateway:
+        gateway.limits.settings = replace(gateway.limits.settings, total_per_minute=2, account_per_minute={"work": 2})
+        gateway.model.will("part", hold := asyncio.Event())
+        assert [await gateway.hear(text) for text in ("one", "two", "three")] == [
+            Receipt.ACCEPTED,
+            Receipt.ACCEPTED,
+            Receipt.REFUSED,
+        ]
+        assert await gateway.hear("hello", user="bob") is Receipt.REFUSED  # everybody's minute is used up
+        assert await gateway.hear("/whoami", user="bob") is Receipt.ACCEPTED
+        stop = gateway.message("/stop")
+        assert await gateway.inbox.receive(stop) is Receipt.ACCEPTED
+        assert await gateway.inbox.receive(stop) is Receipt.DUPLICATE
+        assert await gateway.hear("/status") is Receipt.ACCEPTED
+        assert await gateway.hear("/status") is Receipt.REFUSED  # a flood of commands is one, too
+        hold.set()
+        await gateway.idle()
+
+
+async def test_commands_cost_nothing_of_the_rate(path: Path, clock: HeldClock) -> None:
+    async with Gateway(path, clock, per_minute=1) as gateway:
+        assert await gateway.hear("/whoami") is Receipt.ACCEPTED
+        assert await gateway.hear("hello") is Receipt.ACCEPTED
+        await gateway.idle()
+
+
 async def test_a_bare_reset_starts_afresh(gateway: Gateway) -> None:
     await gateway.ask("one")
     assert (await gateway.ask("reset"))[-1] == "Started a new conversation."
