@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from aiohttp import ClientSession, web
@@ -15,24 +15,34 @@ from slack_bolt.async_app import AsyncApp  # type: ignore[import-not-found,unuse
 from slack_sdk.web.async_client import AsyncWebClient
 
 
-def main(port: int, model: str, api: str, token: str, secret: str) -> None:
+def serve(api: str, token: str, secret: str, ask: Callable[[str], Awaitable[str]]) -> web.Application:
+    """The whole script but the call of the model, which is `ask`."""
     app = AsyncApp(client=AsyncWebClient(token, base_url=api), signing_secret=secret)
-    server = app.web_app(path="/slack/events")
-    calls: list[ClientSession] = []
+    server: web.Application = app.web_app(path="/slack/events")
 
     @app.event("message")  # type: ignore[untyped-decorator,unused-ignore]
     async def answer(event: dict[str, Any], say: Any) -> None:
-        body = {"model": "gpt-test", "messages": [{"role": "user", "content": event["text"]}], "stream": True}
+        await say(await ask(event["text"]), unfurl_links=False, unfurl_media=False)
+
+    async def health(request: web.Request) -> web.Response:
+        del request
+        return web.json_response({"status": "ok"})
+
+    server.router.add_get("/healthz", health)
+    return server
+
+
+def main(port: int, model: str, api: str, token: str, secret: str) -> None:
+    calls: list[ClientSession] = []
+
+    async def ask(question: str) -> str:
+        body = {"model": "gpt-test", "messages": [{"role": "user", "content": question}], "stream": True}
         pieces: list[str] = []
         async with calls[0].post("/v1/chat/completions", json=body) as stream:
             async for line in stream.content:
                 if line.startswith(b"data: {"):
                     pieces += [choice["delta"].get("content") or "" for choice in json.loads(line[6:])["choices"]]
-        await say("".join(pieces), unfurl_links=False, unfurl_media=False)
-
-    async def health(request: web.Request) -> web.Response:
-        del request
-        return web.json_response({"status": "ok"})
+        return "".join(pieces)
 
     async def session(app: web.Application) -> AsyncIterator[None]:
         del app
@@ -40,8 +50,8 @@ def main(port: int, model: str, api: str, token: str, secret: str) -> None:
             calls.append(opened)
             yield
 
+    server = serve(api, token, secret, ask)
     server.cleanup_ctx.append(session)
-    server.router.add_get("/healthz", health)
     web.run_app(server, host="127.0.0.1", port=port, access_log=None, print=None)
 
 

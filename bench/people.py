@@ -14,7 +14,7 @@ import re
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,8 +22,6 @@ from bench.roads import ROADS, Road
 from bench.views import VIEWS, place_of
 from tests.simulators.slack import SimulatedSlack
 
-BARE = "bare"
-"""The account of the bare script."""
 TIMEOUT = 120.0
 """Seconds after which an answer is lost."""
 LOOK = 0.5
@@ -86,21 +84,22 @@ class People:
         """The block of config.yaml."""
         return {"platform": self.road.platform, **self.platform.account(name)}
 
-    async def listens(self, url: str, bare: str = "") -> None:
-        """Where webhooks go: the gateway's, and the bare script's."""
+    async def listens(self, url: str, bare: Mapping[str, str] | None = None) -> None:
+        """Where webhooks go: the gateway's, and the bare scripts' by their accounts."""
         self.platform.gateway_listens(url)
-        if bare:
+        for account, where in (bare or {}).items():
             assert isinstance(self.platform, SimulatedSlack)
-            self.platform.state.app(BARE).url = f"{bare}/slack/events"
+            self.platform.state.app(account).url = f"{where}/slack/events"
 
     async def listening(self, names: Sequence[str]) -> None:
         """Wait until these would receive what is written now."""
         await asyncio.gather(*(self.platform.listening(name) for name in names))
 
     async def ask(
-        self, *, users: int, requests: int, people: int, offset: int = 0, words: int = 1, bare: bool = False
+        self, *, users: int, requests: int, people: int, offset: int = 0, words: int = 1, bare: str = ""
     ) -> dict[str, Any]:
-        """`requests` questions of so many words: `users` wait at any time, of `people` who take turns."""
+        """`requests` questions of so many words: `users` wait at any time, of `people` who take turns. `bare`: the account
+        of a bare script, which is asked instead."""
         group = [self._person(offset + number, bare=bare) for number in range(people)]
         turns = deque(group)
         began = time.monotonic()
@@ -136,8 +135,8 @@ class People:
 
     # Within
 
-    def _person(self, number: int, *, bare: bool = False) -> Person:
-        bots = [BARE] if bare else self.road.bots
+    def _person(self, number: int, *, bare: str = "") -> Person:
+        bots = [bare] if bare else self.road.bots
         name, account = f"person{number}", bots[number % len(bots)]
         room = self.view.room(name, account, direct=self.road.direct)
         return Person(name, account, room, seen_before=self.view.shown(room))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +20,8 @@ class Road:
     """Bots. Where a platform lets one bot make so many calls a second only, several are needed to keep a machine busy."""
     direct: bool = True
     """Everybody writes to the bot directly; else everybody in a channel of their own, with a mention."""
-    has_bare: bool = False
-    """There is a bare script to compare with."""
+    bare: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Bare scripts to compare with, and the packages that each needs; the first one is the least there can be."""
 
     @property
     def bots(self) -> list[str]:
@@ -36,7 +37,7 @@ ROADS = {
             title="Slack, HTTP events → chat.postMessage",
             platform="slack",
             simulator={"mode": "http"},
-            has_bare=True,
+            bare={"bolt": ("slack_bolt",), "bolt_openai": ("slack_bolt", "openai")},
         ),
         Road(
             name="slack-socket",

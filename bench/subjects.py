@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench import load
-from bench.people import BARE
 from bench.processes import Lines, Model, Process, gateway, lines, script
 from bench.roads import Road
 
@@ -73,7 +72,7 @@ async def over_http(folder: Path, model: Model) -> AsyncIterator[Subjects]:
         yield Subjects("HTTP, POST /chat", subjects, time.process_time)
 
 
-def _by_people(people: Lines, *, bare: bool) -> Ask:
+def _by_people(people: Lines, *, bare: str = "") -> Ask:
     async def ask(*, users: int, requests: int, people: int, offset: int = 0) -> Asked:
         found = await lines_.do("ask", users=users, requests=requests, people=people, offset=offset, bare=bare)
         latencies = [whole - asked for _, asked, _, whole in found["answers"] if whole is not None]
@@ -90,21 +89,23 @@ def wrong_of(found: dict[str, Any]) -> int:
 
 @asynccontextmanager
 async def over_platform(folder: Path, model: Model, road: Road) -> AsyncIterator[Subjects]:
-    """The gateway on a platform, and the bare script where there is one and its package is installed."""
+    """The gateway on a platform, and the bare scripts where there are some and their packages are installed."""
     async with AsyncExitStack() as stack:
         people = await stack.enter_async_context(lines("bench.people", road.name))
         accounts = {name: await people.do("account", name=name) for name in road.bots}
         ours = await stack.enter_async_context(gateway(folder / road.name, model.url, accounts=accounts))
-        subjects = [Subject("gateway", ours, _by_people(people, bare=False))]
-        bare: Process | None = None
-        if road.has_bare and installed("slack_bolt"):
-            block = await people.do("account", name=BARE)
+        subjects = [Subject("gateway", ours, _by_people(people))]
+        bare: dict[str, str] = {}
+        for name, packages in road.bare.items():
+            if missing := [package for package in packages if not installed(package)]:
+                print(f"{missing[0]} is not installed: bench.{name} is left out (pip install {missing[0]})")
+                continue
+            block = await people.do("account", name=name)
             keys = (block[key] for key in ("api_url", "bot_token", "signing_secret"))
-            bare = await stack.enter_async_context(script("bolt", folder, model.url, *keys))
-            subjects.append(Subject("bare, bolt", bare, _by_people(people, bare=True)))
-        elif road.has_bare:
-            print("slack_bolt is not installed: the bare script is left out (pip install slack_bolt)")
-        await people.do("listens", url=ours.url, bare=bare.url if bare else "")
+            process = await stack.enter_async_context(script(name, folder, model.url, *keys))
+            bare[name] = process.url
+            subjects.append(Subject(f"bare, {name.replace('_', ' + ')}", process, _by_people(people, bare=name)))
+        await people.do("listens", url=ours.url, bare=bare)
         await people.do("listening", names=road.bots)
         yield Subjects(road.title, subjects, lambda: people.cpu, people)
 

@@ -53,7 +53,7 @@ async def measure(subjects: Subjects, size: Size) -> None:
             costs[each.name].append((each.process.cpu - cpu) * 1000 / size.together)
             shares[each.name].append((subjects.load() - theirs) * 1000 / size.together)
     names = [each.name for each in subjects.all]
-    bare = names[1:2]
+    bare = names[1:]
     table = Table(subjects.title, *names, *(f"ratio to {name}" for name in bare))
 
     def row(title: str, figures: dict[str, list[float]], form: str) -> None:
@@ -63,10 +63,10 @@ async def measure(subjects: Subjects, size: Size) -> None:
 
     row("latency at one user, p50, ms", p50, "{:.2f}")
     row("latency at one user, p99, ms", p99, "{:.2f}")
-    for title, figures in (("added, p50, ms", p50), ("added, p99, ms", p99)):
+    for title, figures in (("p50, ms", p50), ("p99, ms", p99)):
         for name in bare:
             added = [one - other for one, other in zip(figures[names[0]], figures[name], strict=True)]
-            table.row(title, f"{median(added):.2f}")
+            table.row(f"added to {name}, {title}", f"{median(added):.2f}")
     row(f"messages a second, {USERS} users", rates, "{:.0f}")
     row("processor, ms a message", costs, "{:.2f}")
     table.row("processor of people and platform, ms", *(f"{median(shares[name]):.2f}" for name in names))
