@@ -102,6 +102,12 @@ EXPERIMENTS: Sequence[Experiment] = (
         ("tests/scenario/test_overload.py", "-k", "whole_everywhere"),
         {"CHATGPT_MS_ANSWER": "200000"},
     ),
+    Experiment(
+        "many people over a long time",
+        "< 1 MB for 10,000 turns after the warm-up; tasks and descriptors flat",
+        ("tests/scenario/test_soak.py",),
+        {"CHATGPT_MS_SESSIONS": "10000", "CHATGPT_MS_TURNS": "20"},
+    ),
     Experiment("stops under load", "exit 0 in time, 0 lost", ("tests/scenario/test_lifetime.py",)),
 )
 
