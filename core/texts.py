@@ -298,14 +298,14 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "{person} 是管理员，无法封禁。管理员由配置（`access.admins`）决定。",
     ),
     "no_person": (
-        "I need somebody's id, at most {longest} characters; `/whoami` shows a person's own.",
-        "需要用户的 ID（最长 {longest} 个字符），用户可用 `/whoami` 查看自己的 ID。",
+        "I need somebody's id, not their name, at most {longest} characters; `/whoami` shows a person's own.",
+        "需要用户的 ID，而不是名字（最长 {longest} 个字符）；用户可用 `/whoami` 查看自己的 ID。",
     ),
     "budget_of": (
-        "{person} may use: {messages} messages a day, {tokens} tokens a day, {money} a month.",
-        "{person} 的额度：每天 {messages} 条消息，每天 {tokens} tokens，每月费用 {money}。",
+        "The budget of {person}: messages a day: {messages}; tokens a day: {tokens}; money a month: {money}.",
+        "{person} 的额度：每天消息：{messages}；每天 tokens：{tokens}；每月费用：{money}。",
     ),
-    "budget_default": ("(as configured)", "（按配置）"),
+    "budget_default": ("as configured", "按配置"),
     "budget_linked": (
         "{person} is linked with another account, and one budget holds for both: it is decided there.",
         "{person} 已与另一账号关联，两边共用一份额度，请在那边设置。",

@@ -11,10 +11,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from adapters.discord.address import Address
-from core.commands import PRIVATE
+from core.commands import PRIVATE, is_about_somebody
 from core.messages import (
     AccountId,
     Attachment,
@@ -218,19 +219,22 @@ def _role_mentioned(payload: Mapping[str, Any], around: Surroundings) -> bool:
 
 
 def _readable(content: str, people: Mapping[str, str], around: Surroundings) -> str:
-    """`content` with names for ids, and without the bot's own mention."""
+    """`content` with names for ids, and without the bot's own mention. A command about somebody keeps their id."""
 
-    def name(tag: re.Match[str]) -> str:
+    def name(tag: re.Match[str], *, ids: bool = False) -> str:
         if tag["user"]:
             user = tag["user"].lstrip("!")
-            return "" if user == around.me else f"@{people.get(user) or user}"
+            if user == around.me:
+                return ""
+            return user if ids else f"@{people.get(user) or user}"
         if tag["role"]:
             return "" if around.own_role(tag["role"]) else f"@{around.role_name(tag['role']) or tag['role']}"
         if tag["channel"]:
             return f"#{around.channel_name(tag['channel']) or tag['channel']}"
         return f":{tag['emoji']}:" if tag["emoji"] else str(tag["command"])
 
-    return _TAG.sub(name, content).strip()
+    text = _TAG.sub(name, content).strip()
+    return _TAG.sub(partial(name, ids=True), content).strip() if is_about_somebody(text) else text
 
 
 def _title(text: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from core.commands import is_about_somebody
 from core.messages import Attachment
 from core.untrusted import items_in, json_of, text_in
 
@@ -103,13 +104,20 @@ def mentions_in(message: Mapping[str, Any]) -> dict[str, Mention]:
 
 
 def readable(text: str, mentions: Mapping[str, Mention], own: frozenset[str]) -> str:
-    """`text` with names for placeholders; where it begins or ends with those in `own`, they only call and are removed."""
+    """`text` with names for placeholders; where it begins or ends with those in `own`, they only call and are removed. A
+    command about somebody has their id instead."""
     if not mentions:
         return text
     longest_first = sorted(mentions, key=len, reverse=True)  # nothing separates a placeholder from a digit after it
     placeholder = re.compile("|".join(map(re.escape, longest_first)))
     text = _without_calls(text, placeholder, own)
-    return placeholder.sub(lambda match: f"@{mentions[match[0]].name or mentions[match[0]].id}", text)
+    ids = is_about_somebody(text)
+
+    def shown(match: re.Match[str]) -> str:
+        one = mentions[match[0]]
+        return one.id if ids and one.id else f"@{one.name or one.id}"
+
+    return placeholder.sub(shown, text)
 
 
 def _without_calls(text: str, placeholder: re.Pattern[str], own: frozenset[str]) -> str:

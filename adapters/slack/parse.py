@@ -15,8 +15,8 @@ from typing import Any
 from adapters.slack.address import Address, message_id
 from adapters.slack.belongs import Known, author_belongs, member_belongs
 from adapters.slack.identity import Identity
-from adapters.slack.text import Name, ids_in, readable, without_mention
-from core.commands import PRIVATE, parse_command
+from adapters.slack.text import Name, ids_in, readable, with_ids, without_mention
+from core.commands import PRIVATE, is_about_somebody, parse_command
 from core.messages import (
     AccountId,
     Attachment,
@@ -37,7 +37,7 @@ Payload = Mapping[str, Any]
 _WRITTEN = frozenset(("", "file_share", "thread_broadcast"))
 """Subtypes of what people write; edits, deletions, joins and all others are not for us."""
 _DIRECT = frozenset(("im", "app_home"))
-_SHARED = frozenset(("channel", "group", "mpim"))
+_PLACES = _DIRECT | {"channel", "group", "mpim"}
 _TS = re.compile(r"\d{1,11}\.\d{1,9}")
 _MOST_FILES = 20
 
@@ -92,7 +92,7 @@ def _written(
     if text_in(event, "subtype") not in _WRITTEN or event.get("hidden") or event.get("bot_id") or user == identity.user:
         return None
     kind = "channel" if event["type"] == "app_mention" else text_in(event, "channel_type")
-    if kind not in _DIRECT | _SHARED:
+    if kind not in _PLACES:
         return None  # an unknown kind of place is no direct chat
     direct = kind in _DIRECT
     raw = text_in(event, "text")
@@ -123,12 +123,25 @@ def _written(
         thread=ThreadId(thread) if thread else None,
         is_direct=direct,
         mentions_bot=event["type"] == "app_mention" or identity.user in ids_in(raw),
-        text=readable(without_mention(raw, identity.user), lambda one: name(one) or _own_name(one, identity)),
+        text=_readable(
+            without_mention(raw, identity.user), lambda one: name(one) or _own_name(one, identity), identity, person
+        ),
         quoted=_quoted(event, name),
         attachments=_attachments(event),
         sent_at=sent_at,
         reply_to=address.dump(),
     )
+
+
+def _readable(text: str, name: Name, identity: Identity, person: Person) -> str:
+    """What was written, with names for ids; a command about somebody keeps the id that their messages carry."""
+
+    def id(user: str) -> str:
+        known = person(user) or Known()
+        foreign = member_belongs(known.team, known.enterprise, identity, known) is Belongs.EXTERNAL
+        return f"{known.team}/{user}" if known.team and foreign else user
+
+    return readable(with_ids(text, id) if is_about_somebody(text) else text, name)
 
 
 def _own_name(id: str, identity: Identity) -> str | None:
@@ -167,7 +180,7 @@ def _command(
         channel=ChannelId(channel),
         is_direct=direct,
         mentions_bot=True,
-        text=readable(text, lambda one: _own_name(one, identity)),
+        text=_readable(text, lambda one: _own_name(one, identity), identity, person),
         sent_at=now,
         reply_to=address.dump(),
     )

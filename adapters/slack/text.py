@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 Name = Callable[[str], str | None]
 """The name of a person (U…, W…) or channel (C…), if it is known."""
@@ -16,6 +17,7 @@ _TAG = re.compile(r"<([^<>\n]*)>")
 _ENTITY = re.compile("&(amp|lt|gt);")
 _CHARACTERS = {"amp": "&", "lt": "<", "gt": ">"}
 _GAP = re.compile(r"[\s,:]*")
+_PERSON = re.compile(r"<@([A-Z0-9]{2,30})(?:\|[^<>]*)?>")
 _ID = re.compile(r"<[@#]([A-Z0-9]{2,30})(?:\|[^<>]*)?>")
 
 
@@ -29,12 +31,17 @@ def ids_in(text: str) -> list[str]:
     return list(dict.fromkeys(_ID.findall(text)))
 
 
+def with_ids(text: str, id: Callable[[str], str]) -> str:
+    """`text` with what `id` says in place of the mentions of people."""
+    return _PERSON.sub(lambda match: id(match[1]), text)
+
+
 def without_mention(text: str, user: str) -> str:
     """`text` without the mentions of `user` that it begins or ends with.
 
     No pattern looks for the end: one that may begin anywhere takes minutes for a text of blanks.
     """
-    mention = re.compile(rf"<@{re.escape(user)}(?:\|[^<>]*)?>")
+    mention = _mention_of(user)
     start = 0
     while match := mention.match(text, _after_gap(text, start)):
         start = _after_gap(text, match.end())
@@ -45,6 +52,11 @@ def without_mention(text: str, user: str) -> str:
         if at < 0 or not mention.fullmatch(text, at, stop):
             return text[start:end]
         end = _before_gap(text, at)
+
+
+@lru_cache
+def _mention_of(user: str) -> re.Pattern[str]:
+    return re.compile(rf"<@{re.escape(user)}(?:\|[^<>]*)?>")
 
 
 def _after_gap(text: str, at: int) -> int:

@@ -158,6 +158,10 @@ def _by(asked: Asked) -> str:
 
 
 def _person(asked: Asked, typed: str) -> Person | None:
+    """Nobody for what is no id. `@Bob` is a name that a platform did not turn into an id: whoever reads that it is kept
+    out now would believe that Bob is."""
+    if typed.startswith(("@", "<@")):
+        return None
     try:
         return Person(asked.message.account, id_of(typed))
     except ValueError:
@@ -172,7 +176,7 @@ def _split(argument: str) -> tuple[str, list[str]]:
     """The id, which may have blanks in it, and the words after it that say what to set."""
     words = [word for word in argument.split(" ") if word]  # any other blank makes an id that is none
     end = len(words)
-    while end > 1 and (words[end - 1].lower() in _DEFAULT or words[end - 1].partition("=")[0].lower() in _KEYS):
+    while end > 1 and (words[end - 1].lower() in (*_DEFAULT, *_KEYS) or "=" in words[end - 1]):
         end -= 1
     return " ".join(words[:end]), words[end:]
 
@@ -184,6 +188,8 @@ def _changed(budget: PersonBudget, changes: Sequence[str]) -> PersonBudget:
             budget = PersonBudget()
             continue
         name, _, value = change.partition("=")
+        if name.lower() not in _KEYS:
+            raise ValueError(f"no such limit: {name!r}")
         key, value = _KEYS[name.lower()], value.replace(",", "").lower()
         read = float if key == "money_per_month" else int
         budget = PersonBudget(**(asdict(budget) | {key: None if value in _DEFAULT else read(value)}))

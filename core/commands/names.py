@@ -33,7 +33,8 @@ FOR_ADMINS = frozenset({"access", "approve", "allow", "block", "budget"})
 PRIVATE = FOR_ADMINS | {"usage", "whoami", "link", "unlink", "export"}
 """Commands whose answer is for their person alone: after a slash command others do not see it, where there is a way."""
 
-_WITH_ARGUMENT = frozenset({"model", "persona", "link", "forget", "approve", "allow", "block", "budget"})
+_OF_PEOPLE = frozenset({"allow", "block", "budget"})
+_WITH_ARGUMENT = _OF_PEOPLE | {"model", "persona", "link", "forget", "approve"}
 _BY_WORD = {word: name for name, words in NAMES.items() for word in words}
 
 
@@ -63,3 +64,10 @@ def parse_command(text: str) -> Command | None:
     if name is None or (argument and name not in _WITH_ARGUMENT):
         return None
     return Command(name, argument)
+
+
+def is_about_somebody(text: str) -> bool:
+    """Whether `text` is a command that takes a person's id. An adapter puts ids for the mentions in it, names elsewhere:
+    whoever types `/block @Bob` chose a person from a list, not a name."""
+    command = parse_command(text)
+    return command is not None and command.name in _OF_PEOPLE

@@ -87,7 +87,7 @@ async def test_nobody_can_keep_an_admin_out(gateway: Gateway) -> None:
     )
 
 
-@pytest.mark.parametrize("id", ["", " ", "a\nb", "a\x00b", "\u202eann", "a" * 201, "``"])
+@pytest.mark.parametrize("id", ["", " ", "a\nb", "a\x00b", "\u202eann", "a" * 201, "``", "@Bob", "<@U0BOB>"])
 @pytest.mark.parametrize("command", ["allow", "block", "budget"])
 async def test_what_is_no_id_is_refused(gateway: Gateway, command: str, id: str) -> None:
     text = await told(gateway, f"/{command} {id}")
@@ -135,11 +135,13 @@ async def test_access_is_bounded_however_many_are_known(gateway: Gateway) -> Non
 
 
 async def test_a_budget_is_shown_set_in_part_and_taken_back(gateway: Gateway) -> None:
-    usual = "`ann` may use: (as configured) messages a day, (as configured) tokens a day, (as configured) a month."
+    usual = (
+        "The budget of `ann`: messages a day: as configured; tokens a day: as configured; money a month: as configured."
+    )
     assert await told(gateway, "/budget ann") == usual
     assert gateway.people.all() == []
     assert await told(gateway, "/budget ann tokens=50,000 messages=100") == (
-        "`ann` may use: 100 messages a day, 50000 tokens a day, (as configured) a month."
+        "The budget of `ann`: messages a day: 100; tokens a day: 50000; money a month: as configured."
     )
     await told(gateway, "/budget ann money=2.5 Messages=default")
     assert gateway.people.budget(ANN) == PersonBudget(tokens_per_day=50_000, money_per_month=2.5)
@@ -157,7 +159,19 @@ async def test_an_id_with_blanks_can_have_a_budget(gateway: Gateway) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["tokens=0", "tokens=-1", "tokens=1.5", "tokens=", "money=nan", "money=inf", "money=0", f"tokens={10**13}"],
+    [
+        "token=5",
+        "令牌=5",
+        "tokens",
+        "tokens=0",
+        "tokens=-1",
+        "tokens=1.5",
+        "tokens=",
+        "money=nan",
+        "money=inf",
+        "money=0",
+        f"tokens={10**13}",
+    ],
 )
 async def test_a_budget_that_makes_no_sense_changes_nothing(gateway: Gateway, change: str) -> None:
     assert (await told(gateway, f"/budget ann messages=5 {change}")).startswith("Please send `/budget ID`")

@@ -51,6 +51,20 @@ def test_ids_in_a_text_become_names() -> None:
     assert message.mentions_bot
 
 
+@pytest.mark.parametrize("call", ["", "<@{me}> "])
+def test_a_command_about_somebody_has_their_id(call: str) -> None:
+    around, data = surroundings(), payload("mention_legacy_and_others")
+    person = next(one["id"] for one in data["mentions"] if one["id"] != around.me)
+    data["content"] = f"{call.format(me=around.me)}/block <@{person}>"
+    message = parse_message(data, around)
+    assert message is not None
+    assert message.text == f"/block {person}"
+    data["content"] = f"/budget <@!{person}> tokens=5"
+    message = parse_message(data, around)
+    assert message is not None
+    assert message.text == f"/budget {person} tokens=5"
+
+
 def test_a_long_text_takes_as_many_times_as_long_as_it_is_longer() -> None:
     def work(times: int) -> float:
         written, took = {**payload("mention"), "content": "</" * times}, []

@@ -186,6 +186,10 @@ MENTIONS = {
         ("@_user_1", ""),
         ("mail a@b.example", "mail a@b.example"),
         ("  kept  ", "  kept"),
+        ("@_user_1 /block @_user_2", "/block ou_bob"),
+        ("/budget @_user_10 tokens=5", "/budget ou_joe tokens=5"),
+        ("/block @_all", "/block @all"),
+        ("/new @_user_2", "/new @Bob"),
     ],
 )
 def test_mentions_are_read_as_people_read_them(written: str, expected: str) -> None:

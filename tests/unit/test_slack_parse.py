@@ -212,6 +212,36 @@ def test_a_slash_command_is_a_question_and_known_words_are_commands() -> None:
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
+        ("/block <@U061F7AUR>", "/block U061F7AUR"),
+        ("/budget <@U061F7AUR|ann> tokens=5", "/budget U061F7AUR tokens=5"),
+        ("/允许 <@U061F7AUR>", "/允许 U061F7AUR"),
+        ("/retry <@U061F7AUR>", "/retry @Ann"),
+        ("what does <@U061F7AUR> say?", "what does @Ann say?"),
+    ],
+)
+def test_a_command_about_somebody_has_their_id(written: str, expected: str) -> None:
+    assert message("direct-message", text=written).text == expected
+    assert message("app-mention", text=f"<@U0LAN0Z89> {written}").text == expected
+    typed = payload("slash-command") | {"text": "block <@U061F7AUR|ann>"}
+    found = SimulatedSlack().parse(typed)
+    assert found is not None
+    assert found.text == "/block U061F7AUR"
+
+
+@pytest.mark.parametrize(
+    ("known", "id"), [(STRANGER, f"{STRANGER.team}/U9"), (SISTER, "U9"), (OURS, "U9"), (None, "U9")]
+)
+def test_a_command_about_somebody_of_another_organisation_has_the_id_that_their_messages_carry(
+    known: Known | None, id: str
+) -> None:
+    found = payload("direct-message")
+    found["event"]["text"] = "/block <@U9>"
+    assert parsed(found, known).text == f"/block {id}"
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
         ("a &lt;b&gt; &amp;amp; c", "a <b> &amp; c"),
         ("<https://a.example/x?y=1&amp;z=2>", "https://a.example/x?y=1&z=2"),
         ("<http://a.example|a.example>", "http://a.example"),
