@@ -54,6 +54,9 @@ async def body_of(request: web.Request) -> bytes | None:
         return None
     body = bytearray()
     try:
+        if request.content.is_eof():  # it came with the head
+            whole = request.content.read_nowait()
+            return whole if len(whole) <= LARGEST_BODY else None
         async with asyncio.timeout(_READ):
             async for chunk in request.content.iter_chunked(65_536):
                 body += chunk

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from core.errors import TargetGone
 from core.messages import MessageId, ReplyAddress
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +36,7 @@ class Address:
 
     def dump(self) -> ReplyAddress:
         """As it is stored."""
-        return ReplyAddress(json.dumps(asdict(self), separators=(",", ":")))
+        return ReplyAddress(_ENCODER.encode({name: getattr(self, name) for name in self.__slots__}))
 
     @classmethod
     def load(cls, address: ReplyAddress) -> Address:

@@ -57,11 +57,13 @@ class Names:
         found = self._names.get(id)
         return found[0] if found else None
 
-    async def learn(self, ids: Iterable[str]) -> None:
-        """Ask for the names that are not known; returns after 0.3 s at the latest, and they are there next time."""
+    async def learn(self, ids: Iterable[str]) -> bool:
+        """Ask for the names that are not known; returns after 0.3 s at the latest, and they are there next time. False:
+        there was nothing to wait for, so all is known as before."""
         tasks = [task for id in ids if (task := self._ask(id)) is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=_WAIT)
+        return bool(tasks)
 
     def _ask(self, id: str) -> asyncio.Task[None] | None:
         """The task to wait for; None where the name is known or cannot be had. An old name is renewed beside."""

@@ -98,8 +98,11 @@ class Reception:
 
     async def hand_over(self, payload: Mapping[str, Any]) -> InboundMessage | None:
         """The message in `payload`, with the names of those in it and how its author belongs to the workspace."""
-        await self.names.learn(id for id in ids_of(payload) if id != self._identity.user)
-        return self.parse(payload)
+        message = self.parse(payload)
+        if message is None:  # nobody is asked about what is not for us
+            return None
+        learnt = await self.names.learn(id for id in ids_of(payload) if id != self._identity.user)
+        return self.parse(payload) if learnt else message
 
     def parse(self, payload: Mapping[str, Any]) -> InboundMessage | None:
         """The message in `payload`, with what is known of people."""
@@ -117,8 +120,6 @@ class Reception:
         kind = event.get("type") if isinstance(event, Mapping) else payload.get("type")
         match kind:
             case "message" | "app_mention":
-                if self.parse(payload) is None:
-                    return TAKEN
                 message = await self.hand_over(payload)
                 return await self._admit(message) if message is not None else TAKEN
             case "assistant_thread_started" if isinstance(event, Mapping):
