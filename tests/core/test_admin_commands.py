@@ -161,7 +161,7 @@ async def test_an_id_with_blanks_can_have_a_budget(gateway: Gateway) -> None:
     "change",
     [
         "token=5",
-        "令牌=5",
+        "money:=5",
         "tokens",
         "tokens=0",
         "tokens=-1",
