@@ -15,6 +15,8 @@ class Piece:
 
     block: Block
     source: str | None
+    as_read: bool = True
+    """The block is what its source was read as. A source written for a block may be read a little otherwise."""
 
 
 def sourced(text: str) -> list[Piece]:
@@ -36,15 +38,16 @@ def pieces_of(found: Sequence[Section], lines: Sequence[str], end: int) -> list[
 def in_a_row(pieces: Sequence[Piece]) -> str | None:
     """The source of pieces that stood in a row; None if one has none.
 
-    It is not parsed again: blocks of the top level do not depend on each other, as nothing resolves references. All that
-    can differ are the blank lines at the end, which code without an end takes for its own.
+    It need not be parsed again: blocks of the top level do not depend on each other, as nothing resolves references. All
+    that can differ are the blank lines at the end, which code without an end takes for its own.
     """
     text = "".join(piece.source or "" for piece in pieces).strip("\n")
     if not pieces or any(piece.source is None for piece in pieces):
         return None
     last = pieces[-1]
     source = (last.source or "").strip("\n")
-    if not (_may_end_in_code(last.block, source) and parse(source) != (last.block,)):
+    ends_well = not _may_end_in_code(last.block, source) or parse(source) == (last.block,)
+    if ends_well and all(piece.as_read for piece in pieces):
         remember(text, tuple(piece.block for piece in pieces))
     return text
 

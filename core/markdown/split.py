@@ -54,8 +54,9 @@ class Splitter:
     def trial(self) -> Splitter:
         """One that begins with this one's unfinished part, to try something on; its checks are coarser."""
         for piece in self._pieces[len(self._ready) :]:
-            source = compose([piece]) + "\n\n" if piece.source is None else piece.source
-            self._ready.append(Piece(piece.block, source))
+            if piece.source is None:
+                piece = Piece(piece.block, compose([piece]) + "\n\n", as_read=False)  # noqa: PLW2901
+            self._ready.append(piece)
         if self._used - self._measured > self._room // 10:
             self._measured = self._used
             size = self._dialect.size("".join(piece.source or "" for piece in self._ready))
