@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -65,12 +66,26 @@ _MARK_ROOM = 40
 """Units kept free in each part for the mark that it may be repeated."""
 
 
+_LONG = 4_000
+"""Characters of a text that is cut beside the event loop: they take some 10 ms."""
+
+_CUTTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cutter")
+"""One thread, for it takes turns with the event loop: with several the loop would wait for each of them."""
+
+
 def parts_of(reply: ReplyChannel, text: str) -> tuple[str, ...]:
     """`text` in pieces that each fit one message of this channel, the mark that it may be repeated included."""
     dialect = dialect_of(reply)
     if reply.dialect is None and dialect.limits.count(text) <= dialect.limits.max_length:
         return (text,) if text.strip() else ()
     return tuple(split(text, dialect))
+
+
+async def parted(reply: ReplyChannel, text: str) -> tuple[str, ...]:
+    """`parts_of`, without holding up the event loop where that takes long."""
+    if len(text) > _LONG and not isinstance(reply, Kept):  # the text of a kept reply is one part as it is
+        return await asyncio.get_running_loop().run_in_executor(_CUTTER, parts_of, reply, text)
+    return parts_of(reply, text)
 
 
 def dialect_of(reply: ReplyChannel) -> Dialect:

@@ -22,7 +22,7 @@ from core.adapter import CanFail, Failure, FailureCode, IdempotencyKey, Kept, Re
 from core.budgets import BudgetInUse, Budgets
 from core.clock import Clock
 from core.commands import Commands
-from core.delivery import Delivery, failure_json, mistake, parts_of, tell, until_stored
+from core.delivery import Delivery, failure_json, mistake, parted, parts_of, tell, until_stored
 from core.errors import DeliveryError
 from core.headroom import Headroom
 from core.journal import InboxId, InboxRow, Journal, OutboxPart, Outcome, Recovery, Turn, TurnState
@@ -359,7 +359,7 @@ class Dispatcher:
         try:
             reply = self._reply(turn.last.account, turn.last.reply_to)
             outcome = await self._commands.run(turn, reply, self)
-            parts = parts_of(reply, "\n\n".join(outcome.parts))
+            parts = await parted(reply, "\n\n".join(outcome.parts))
         except Exception as error:
             log.error(
                 "a command failed", turn=turn.id, exc_info=not isinstance(error, DeliveryError), error=repr(error)

@@ -16,7 +16,7 @@ from core.budgets import Exhausted, Spent
 from core.chat import ChatClient, ChatStream
 from core.clock import Clock
 from core.commands import parse_command
-from core.delivery import Delivery, failure_json, parts_of, tell, until_stored
+from core.delivery import Delivery, failure_json, parted, tell, until_stored
 from core.errors import ChatError, ChatMisconfigured, ChatRefused, ContextTooLong
 from core.journal import Exchange, Journal, OutboxPart, Outcome, Turn, TurnId, TurnState
 from core.limits import Limits
@@ -324,7 +324,7 @@ class Responder:
 
     async def _end(self, turn: Turn, reply: ReplyChannel, ending: _Ending, preview: Preview | None = None) -> None:
         """Commit how the turn ended, then show it."""
-        outcome = replace(ending.outcome, parts=_parts(reply, ending.text), kept=isinstance(reply, Kept))
+        outcome = replace(ending.outcome, parts=await _parts(reply, ending.text), kept=isinstance(reply, Kept))
         if preview is not None:
             await preview.settle()
         parts: Sequence[OutboxPart] = await until_stored(partial(self._journal.finish, turn, outcome), self._clock)
@@ -347,8 +347,8 @@ class Responder:
         return Failure(code=code, text=say(notice, language, id=id, **values), id=id, retry_after=retry_after)
 
 
-def _parts(reply: ReplyChannel, text: str) -> tuple[str, ...]:
+async def _parts(reply: ReplyChannel, text: str) -> tuple[str, ...]:
     """`text` as messages; an answer of which a reader would see nothing (only a comment, say) is shown as it was written."""
     if not text.strip():
         return ()
-    return parts_of(reply, text) or parts_of(reply, f"~~~~~\n{text}\n~~~~~")
+    return await parted(reply, text) or await parted(reply, f"~~~~~\n{text}\n~~~~~")
