@@ -15,7 +15,7 @@ from core.errors import ChatUnavailable, DeliveryUnavailable, DeliveryUncertain,
 from core.limits import LimitSettings
 from core.messages import MessageId
 from tests.core.crash_points import KeptReply, Point, Run, Script
-from tests.core.gateway import SESSION
+from tests.core.gateway import SESSION, WORK
 from tests.core.scripted_chat import Step
 from tests.simulators.pager import (
     Edits,
@@ -106,6 +106,15 @@ def failing(*errors: Exception | None, after: bool = False) -> Callable[[Run], A
         await run.ask("q2")
 
     return steps
+
+
+async def account_away(run: Run) -> None:
+    run.gateway.away.add(WORK)
+    run.pager.fail("send", DeliveryUnavailable(REASON))
+    await run.ask("q1")
+    run.gateway.away.clear()
+    run.gateway.dispatcher.send_held(WORK)
+    await run.settle()
 
 
 async def model_down(run: Run) -> None:
@@ -242,6 +251,7 @@ EVENTS = (
     Script(name="uncertain, keyed", steps=failing(DeliveryUncertain(REASON), after=True), kind=KeyedReply),
     Script(name="uncertain, found", steps=failing(DeliveryUncertain(REASON), after=True), kind=Finds),
     Script(name="uncertain, and it had not arrived", steps=failing(DeliveryUncertain(REASON)), kind=Finds),
+    Script(name="kept while the account is away", steps=account_away, kind=KeyedReply),
     Script(name="held back", steps=failing(HeldBack(REASON)), kind=KeyedReply),
     Script(
         name="buried",
