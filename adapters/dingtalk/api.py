@@ -251,8 +251,8 @@ class DingTalkApi:
 
 
 def _json(text: bytes) -> Any:
-    """None where it is none; an empty body is an empty object."""
+    """None where it is none: every call is documented to answer with an object, so an empty body says nothing either."""
     try:
-        return json_of(text or b"{}")
+        return json_of(text)
     except ValueError:  # also of text that is no text
         return None

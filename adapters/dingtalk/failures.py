@@ -109,8 +109,7 @@ class ShutOut(RateLimited):
 def refusal(call: str, status: int, data: Any, *, pause: float | None = None) -> DeliveryError | None:
     """What an answer that is no success means; None for a success.
 
-    `data` is its JSON: None if it has none, empty for an empty body, which says what its status says. `pause`: the
-    seconds that the answer asks to wait for, if it does.
+    `data` is its JSON: None if it has none. `pause`: the seconds that the answer asks to wait for, if it does.
     """
     if not isinstance(data, Mapping):
         if status < 400:  # a page of something in between: it says nothing about what became of the call

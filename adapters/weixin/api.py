@@ -32,6 +32,9 @@ _BOT_AGENT = "chatgpt-ms/0.1.0"
 _CONNECT = 10.0
 _CALL = 15.0
 """Seconds."""
+_MUTE = ("sendtyping",)
+"""Calls whose answer the vendor's client does not read. That to a send has no field that must be there, but is an object:
+nothing at all comes from a machine in between, and does not say that anything was sent."""
 _LARGEST = 32 * 1024 * 1024
 """Bytes of an answer."""
 
@@ -70,9 +73,9 @@ class IlinkApi:
 
     async def close(self) -> None:
         """End every call."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        session, self._session = self._session, None  # at once: who asks meanwhile finds none
+        if session is not None:
+            await session.close()
 
     def sign_in(self, token: str, url: str) -> None:
         """Use these from now on; without a token those of an account that is not signed in.
@@ -114,8 +117,10 @@ class IlinkApi:
     ) -> dict[str, Any]:
         _, text = await self._send(method, url, headers, seconds, **content)
         endpoint = url.rpartition("/ilink/bot/")[2].partition("?")[0]
+        if not text and endpoint in _MUTE:
+            return {}
         try:
-            answer = json_of(text or b"{}")  # the answer to a send has no field that must be there
+            answer = json_of(text)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):

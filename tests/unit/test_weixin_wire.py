@@ -434,11 +434,23 @@ async def test_success_may_be_told_by_saying_nothing(platform: SimulatedWeixin, 
 
 
 @pytest.mark.parametrize("status", [200, 204])
-async def test_an_answer_without_a_word_is_no_failure(platform: SimulatedWeixin, bot: Running, status: int) -> None:
+async def test_an_answer_without_a_word_leaves_in_doubt_what_was_sent(
+    platform: SimulatedWeixin, bot: Running, status: int
+) -> None:
+    """The vendor's client reads an object there."""
     async with bot.running():
         reply = await bot.asked()
         platform.api.instead["sendmessage"] = lambda: web.Response(status=status)
-        assert await reply.send("hi", key=key(1)) is None
+        with pytest.raises(DeliveryUncertain):
+            await reply.send("hi", key=key(1))
+
+
+async def test_a_typing_sign_may_be_answered_without_a_word(platform: SimulatedWeixin, bot: Running) -> None:
+    async with bot.running():
+        reply = await bot.asked()
+        platform.api.instead["sendtyping"] = web.Response
+        await reply.typing()
+    assert "sendtyping" in [endpoint for _, endpoint, _ in platform.api.calls]
 
 
 # Answering
