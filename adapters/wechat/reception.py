@@ -50,6 +50,9 @@ _MOST_DONE = 10_000
 _AT_ONCE = 32
 """Messages that are looked up and handed on at the same time."""
 
+_STRIKES = 3
+"""Connections that may end while a message alone is looked up, until it is blamed for it."""
+
 _FULL = 1.0
 """Seconds between two looks whether there is room again."""
 
@@ -70,6 +73,9 @@ class Reception:
         self._done: OrderedDict[str, None] = OrderedDict()
         """Ids of which nothing more is wanted."""
         self._upcoming: deque[str] = deque()
+        self._under_way: set[str] = set()
+        self._suspects: dict[str, int] = {}
+        """Ids that were under way when a connection ended, with how many ended while nothing else was."""
         self._news = asyncio.Event()
 
     async def take(self, id: str) -> None:
@@ -90,23 +96,47 @@ class Reception:
         """Hand messages on, until cancelled. What it is broken off at comes first in the next run."""
         self._upcoming = deque(self._unfinished)
         order, free = Order(), asyncio.Semaphore(_AT_ONCE)
-        async with asyncio.TaskGroup() as tasks:
-            while True:
-                await free.acquire()
-                while not (self.me and self._upcoming):
-                    self._news.clear()
-                    await self._news.wait()
-                receiving = self._receive(service, inbox, self.me, self._upcoming.popleft(), order.next())
-                tasks.create_task(receiving).add_done_callback(lambda _: free.release())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                while True:
+                    await free.acquire()
+                    while not (self.me and self._upcoming):
+                        self._news.clear()
+                        await self._news.wait()
+                    id = self._upcoming.popleft()
+                    self._under_way.add(id)
+                    receiving = tasks.create_task(self._receive(service, inbox, self.me, id, order.next()))
+                    receiving.add_done_callback(lambda _: free.release())
+                    if id in self._suspects:  # nothing else is under way, so that it is known what ends a connection
+                        await asyncio.wait({receiving}, timeout=_LOOK_UP)
+        finally:
+            self._suspect()
+
+    def _suspect(self) -> None:
+        """The connection is over. What was under way alone, each time, has ended it: a server may break over a message
+        that it cannot tell."""
+        under_way, self._under_way = self._under_way, set()
+        for id in under_way:
+            self._suspects[id] = self._suspects.get(id, 0) + (len(under_way) == 1)
+            if self._suspects[id] >= _STRIKES:
+                log.error("a message is lost: each connection ends when it is asked for", account=self._account, id=id)
+                self._finish(id)
 
     async def _receive(self, service: PuppetService, inbox: Inbox, me: str, id: str, turn: Turn) -> None:
         found = await self._insist(id, turn, partial(self._looked_up, service, id))
         if found is not None:
             async with turn.within(found["room_id"] or found["from_id"]) as earlier_ones:
                 message = await self._insist(id, turn, partial(self._message, service, me, found))
+                self._under_way.discard(id)  # the server has told what it was asked
                 await earlier_ones()
                 if message is not None:
                     await hand_over(message, inbox, self._clock)
+        self._finish(id)
+
+    def _finish(self, id: str) -> None:
+        """Nothing more is wanted of a message."""
+        self._under_way.discard(id)
+        self._suspects.pop(id, None)
         del self._unfinished[id]
         self._done[id] = None
         if len(self._done) > _MOST_DONE:

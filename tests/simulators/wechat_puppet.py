@@ -88,6 +88,8 @@ class WechatPuppet:
         self.lacks: set[str] = set()
         """Methods that the server does not have; those of others than the Wechaty project may have few."""
         self.slow: dict[str, float] = {}
+        self.breaks_over: set[str] = set()
+        """Ids of messages: when one is looked up, all connections end."""
         """Method to the seconds that it takes."""
         self.calls: list[str] = []
         self.stream: EventStream | None = None
@@ -313,6 +315,8 @@ class WechatPuppet:
         return wire.RoomMemberPayload(id=contact.id, room_alias=room.aliases.get(contact.id, ""), name=contact.name)
 
     async def _message(self, request: puppet.MessagePayloadRequest) -> wire.MessagePayload:
+        if request.id in self.breaks_over:
+            self._cable.cut()
         message: WechatMessage = self._known(request.id, self.bot.messages)
         payload = wire.MessagePayload(
             id=message.id,

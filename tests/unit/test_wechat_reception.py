@@ -115,6 +115,26 @@ async def test_a_message_that_the_server_has_not_is_given_up_with_a_word(
     assert bot.robot.calls.count("MessagePayload") > 1
 
 
+async def test_a_message_that_ends_each_connection_is_given_up_and_takes_no_other_along(
+    wechat: SimulatedWechat, bot: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those beside it are asked for at the same time, and go down with it at first."""
+    monkeypatch.setattr("gateway.supervisor.FIRST_PAUSE", 0.1)
+    with capture_logs() as logs:
+        async with bot.supervised():
+            await until(bot.adapter.last_heard)
+            bot.robot.slow["MessagePayload"] = 0.2
+            bot.robot.breaks_over.add("poison")
+            await wechat.person_writes("before")
+            bot.robot.emit(puppet.EventType.EVENT_TYPE_MESSAGE, {"messageId": "poison"})
+            await wechat.person_writes("after", user="bob")
+            await until(lambda: [entry for entry in logs if "lost: each connection ends" in entry["event"]], seconds=60)
+            await until(lambda: len(bot.messages) >= 2, seconds=60)
+            await holds(bot.adapter.last_heard)
+    assert sorted(set(bot.texts)) == ["after", "before"]
+    assert [entry["id"] for entry in logs if "lost" in entry["event"] and "id" in entry] == ["poison"]
+
+
 async def test_nobody_is_asked_about_talk_that_is_not_for_the_bot(wechat: SimulatedWechat, bot: Running) -> None:
     async with bot.running():
         await until(bot.adapter.last_heard)
