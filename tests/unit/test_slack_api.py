@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from slack_sdk.web.async_client import AsyncWebClient
 from yarl import URL
 
 from adapters.slack import api as slack_api
@@ -55,6 +56,54 @@ async def test_each_method_gets_its_arguments_where_it_looks_for_them() -> None:
     line, head, body = _parts(server.asked[3])
     assert (line, head["Authorization"]) == ("POST /api/apps.connections.open HTTP/1.1", "Bearer xapp-1")
     assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("apps_connections_open", {}),
+        ("assistant_threads_setStatus", {"channel_id": "C1", "thread_ts": "1.2", "status": "is writing…"}),
+        (
+            "assistant_threads_setSuggestedPrompts",
+            {"channel_id": "C1", "thread_ts": "1.2", "prompts": [{"title": "T"}]},
+        ),
+        ("assistant_threads_setTitle", {"channel_id": "C1", "thread_ts": "1.2", "title": "Ä & b"}),
+        ("auth_test", {}),
+        ("chat_appendStream", {"channel": "C1", "ts": "1.2", "markdown_text": "ü"}),
+        ("chat_delete", {"channel": "C1", "ts": "1.2"}),
+        ("chat_postEphemeral", {"channel": "C1", "user": "U1", "thread_ts": None, "markdown_text": "hi"}),
+        (
+            "chat_postMessage",
+            {"channel": "C1", "markdown_text": "hi", "unfurl_links": False, "metadata": {"a": {"b": 1}}},
+        ),
+        ("chat_startStream", {"channel": "C1", "thread_ts": "1.2", "markdown_text": "hi", "recipient_user_id": "U1"}),
+        ("chat_stopStream", {"channel": "C1", "ts": "1.2", "metadata": {"a": {"b": 1}}}),
+        ("chat_update", {"channel": "C1", "ts": "1.2", "markdown_text": "hi", "metadata": None}),
+        ("conversations_history", {"channel": "C1", "oldest": "1.2", "inclusive": True, "limit": 100, "cursor": "a=="}),
+        ("conversations_info", {"channel": "C1"}),
+        ("conversations_replies", {"channel": "C1", "ts": "1.2", "include_all_metadata": True, "latest": None}),
+        ("files_info", {"file": "F1"}),
+        ("users_conversations", {"types": "im,public_channel", "exclude_archived": True, "limit": 200}),
+        ("users_info", {"user": "U1"}),
+    ],
+)
+async def test_a_call_is_that_of_the_sdk(method: str, arguments: dict[str, Any]) -> None:
+    server = Server(FINE, FINE)
+    async with listening(server.serve) as url, opened(url, token="xapp-1") as api:
+        sdk = AsyncWebClient("xapp-1", base_url=f"{url}api/", session=api.session, retry_handlers=[])
+        given = {"app_token": "xapp-1"} if method == "apps_connections_open" else arguments
+        await getattr(sdk, method)(**given)
+        await api.call(method, **arguments)
+    theirs, ours = (_meaning(asked) for asked in server.asked)
+    assert ours == theirs
+
+
+def _meaning(asked: bytes) -> tuple[object, ...]:
+    line, head, body = _parts(asked)
+    verb, target, _ = line.split(" ")
+    url = URL(target, encoded=True)
+    kind = head.get("Content-Type") if body else None
+    return verb, url.path, sorted(url.query.items()), head["Authorization"], kind, json.loads(body) if body else None
 
 
 def _parts(asked: bytes) -> tuple[str, dict[str, str], bytes]:
