@@ -255,6 +255,10 @@ class Counted:
             yield piece
 
 
+_PLACE = "\x00"
+"""Stands for the text where the JSON around it is made once."""
+
+
 class Chunks:
     """The JSON of one completion."""
 
@@ -262,6 +266,7 @@ class Chunks:
         self._id = f"chatcmpl-{secrets.token_hex(12)}"
         self._model = model
         self._created = created
+        self._before_text, _, self._after_text = self._chunk({"content": _PLACE}).rpartition(encode(_PLACE))
 
     def whole(self, text: str, finish_reason: str | None, usage: Usage | None) -> dict[str, Any]:
         """The answer of a request without `stream`."""
@@ -278,7 +283,7 @@ class Chunks:
 
     def more(self, text: str) -> bytes:
         """The next piece of text."""
-        return self._chunk({"content": text})
+        return self._before_text + encode(text) + self._after_text
 
     def last(self, finish_reason: str | None, usage: Usage | None, *, tell_usage: bool) -> bytes:
         """The end of a stream."""
