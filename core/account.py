@@ -6,7 +6,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from core.messages import Scope
 from core.quantities import Duration
@@ -23,6 +23,16 @@ class Ambiguous(StrEnum):
     """Leave it; it is listed as a dead letter."""
 
 
+def _is_id(written: str) -> str:
+    if not written or written != written.strip() or not written.isprintable() or written == "*" or written[:2] == "<@":
+        raise ValueError("expected an id, just as `/whoami` shows it")
+    return written
+
+
+Id = Annotated[str, AfterValidator(_is_id)]
+"""Of a person or channel. What cannot be one would match nobody in silence, and in `allow` close every channel."""
+
+
 class Access(BaseModel):
     """Who may talk to the bot. An empty list means nobody."""
 
@@ -35,16 +45,16 @@ class Access(BaseModel):
     channels: Literal["mention", "always", "off"] = Field(
         "mention", description="In channels: when mentioned, always, or never."
     )
-    always: tuple[str, ...] = Field((), description="Ids of channels where no mention is needed.")
+    always: tuple[Id, ...] = Field((), description="Ids of channels where no mention is needed.")
     guests: Literal["open", "allowlist", "off"] = Field(
         "allowlist",
         description="Guests and people of other organisations: like members, only those in `allow`, or never.",
     )
-    allow: tuple[str, ...] = Field(
+    allow: tuple[Id, ...] = Field(
         (),
         description="Ids of people and of channels; `/whoami` shows a person's id. Channels: none named means all.",
     )
-    admins: tuple[str, ...] = Field(
+    admins: tuple[Id, ...] = Field(
         (), description="Ids of people who may always talk and may give the admin commands, such as `/approve`."
     )
     refusals: Literal["notice", "silent"] = Field(

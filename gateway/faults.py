@@ -17,6 +17,9 @@ from gateway.redaction import redact
 Path = tuple[str | int, ...]
 """Where in the configuration: the keys and list positions from the top."""
 
+_OF_A_KEY = "[key]"
+"""What pydantic appends where the key itself is wrong."""
+
 _LONGEST_VALUE = 80
 
 _EXPECTED = {
@@ -77,7 +80,7 @@ def nearest(wrong: str, known: Iterable[str]) -> str:
 def of_validation(error: ValidationError, model: type[BaseModel], *, under: Path = ()) -> list[Fault]:
     """The faults that pydantic found in data for `model`, which stands at `under`."""
     return [
-        Fault((*under, *detail["loc"]), _describe(detail, model))
+        Fault((*under, *(part for part in detail["loc"] if part != _OF_A_KEY)), _describe(detail, model))
         for detail in error.errors(include_url=False, include_context=True)
     ]
 

@@ -68,8 +68,14 @@ OptionalUrl = Annotated[HttpUrl | None, BeforeValidator(_empty_is_none)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^\S+$")]
 
 
+def _no_way_back(name: str) -> str:
+    if name.lower() in ("default", "默认"):
+        raise ValueError("expected another name: `/persona default` leaves a persona")
+    return name
+
+
 Prompt = Annotated[str, Field(max_length=100_000)]
-PersonaName = Annotated[str, Field(pattern=r"^\S(.{0,38}\S)?$")]
+PersonaName = Annotated[str, Field(pattern=r"^\S(.{0,38}\S)?$"), AfterValidator(_no_way_back)]
 
 
 class Busy(StrEnum):

@@ -557,6 +557,20 @@ def test_a_code_that_may_not_be_told_is_a_fault(read: Read) -> None:
     assert "write refusals: notice, or direct: allowlist" in fault
 
 
+@pytest.mark.parametrize("id", ["''", "' local/eve'", "'*'", "'<@U0EVE>'", '"a\\tb"'])
+@pytest.mark.parametrize("key", ["allow", "always", "admins"])
+def test_an_id_that_would_match_nobody_is_a_fault(faults: Faults, key: str, id: str) -> None:
+    (fault,) = faults(f"accounts: {{api: {{access: {{{key}: [local/bob, {id}]}}}}}}")
+    assert f"accounts.api.access.{key}[1]: got " in fault
+    assert "expected an id, just as `/whoami` shows it" in fault
+
+
+@pytest.mark.parametrize("name", ["default", "Default", "默认"])
+def test_the_word_that_leaves_a_persona_is_the_name_of_none(faults: Faults, name: str) -> None:
+    (fault,) = faults(f"chat: {{personas: {{{name}: Be brief.}}}}")
+    assert f"chat.personas.{name}: got {name!r}, expected another name" in fault
+
+
 # ---- reload ----
 
 
