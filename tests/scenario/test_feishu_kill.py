@@ -25,6 +25,11 @@ class FeishuStage(Stage[SimulatedFeishu]):
     def died(self) -> None:
         self.platform.api.forget_pauses()
 
+    def deliver_again(self) -> int:
+        """Now instead of after 15 s, 5 min, 1 h and 6 h. Who has never written directly is heard by this alone: their chat
+        is in no list that could be read back."""
+        return self.platform.delivery.bring_again()
+
     async def ask(self, question: str, place: str) -> Asked:
         if place == "topic":
             self.platform.state.group(question.replace(" ", ""), topics=True)

@@ -11,10 +11,12 @@ import asyncio
 import base64
 import contextlib
 import functools
+import itertools
 import json
 import random
 import secrets
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +66,9 @@ class FeishuDelivery(Links[_Socket]):
         self.base = ""
         self.session: aiohttp.ClientSession | None = None
         self._tickets: dict[str, FeishuApp] = {}
+        self._owed: dict[int, tuple[asyncio.TimerHandle, Callable[[], None]]] = {}
+        """What will be delivered again."""
+        self._numbers = itertools.count()
 
     def routes(self) -> list[web.RouteDef]:
         return [web.post("/callback/ws/endpoint", self._endpoint), web.get("/ws/v2", self._link)]
@@ -178,7 +183,21 @@ class FeishuDelivery(Links[_Socket]):
             self.acknowledged[id] += 1
         elif retries:
             again = functools.partial(self._begin, app, id, payload, retries[1:])
-            asyncio.get_running_loop().call_later(self.state.later(retries[0]), again)
+            number = next(self._numbers)
+            timer = asyncio.get_running_loop().call_later(self.state.later(retries[0]), self._due, number)
+            self._owed[number] = (timer, again)
+
+    def _due(self, number: int) -> None:
+        _, again = self._owed.pop(number)
+        again()
+
+    def bring_again(self) -> int:
+        """What nobody acknowledged is delivered again now instead of later; how many deliveries those are."""
+        owed, self._owed = self._owed, {}
+        for timer, again in owed.values():
+            timer.cancel()
+            again()
+        return len(owed)
 
     async def _by_socket(self, app: FeishuApp, id: str, payload: dict[str, Any]) -> bool:
         sockets = self.open(app.name)
