@@ -6,10 +6,10 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
+from threading import Lock
 from typing import TypeVar
 
 import structlog
@@ -69,8 +69,8 @@ _MARK_ROOM = 40
 _LONG = 4_000
 """Characters of a text that is cut beside the event loop: they take some 10 ms."""
 
-_CUTTER = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cutter")
-"""One thread, for it takes turns with the event loop: with several the loop would wait for each of them."""
+_CUTTING = Lock()
+"""One thread cuts at a time, for it takes turns with the event loop: with several the loop would wait for each of them."""
 
 
 def parts_of(reply: ReplyChannel, text: str) -> tuple[str, ...]:
@@ -84,8 +84,13 @@ def parts_of(reply: ReplyChannel, text: str) -> tuple[str, ...]:
 async def parted(reply: ReplyChannel, text: str) -> tuple[str, ...]:
     """`parts_of`, without holding up the event loop where that takes long."""
     if len(text) > _LONG and not isinstance(reply, Kept):  # the text of a kept reply is one part as it is
-        return await asyncio.get_running_loop().run_in_executor(_CUTTER, parts_of, reply, text)
+        return await asyncio.to_thread(_parts_beside, reply, text)
     return parts_of(reply, text)
+
+
+def _parts_beside(reply: ReplyChannel, text: str) -> tuple[str, ...]:
+    with _CUTTING:
+        return parts_of(reply, text)
 
 
 def dialect_of(reply: ReplyChannel) -> Dialect:
