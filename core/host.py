@@ -38,5 +38,7 @@ class Host:
     """Tell the dispatcher that a conversation has work again (after `reopen`)."""
     stop: Callable[[ConversationKey], bool]
     """Stop the running turn of a conversation; False if none runs."""
+    longest_input: Callable[[], int] = lambda: 32_000
+    """Characters of the longest message that is answered, for requests that do not pass the inbox."""
     secure_cookies: bool = False
     """True where the gateway is reached over https."""

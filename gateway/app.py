@@ -55,7 +55,7 @@ from gateway.config import Config
 from gateway.control import Control, ControlSocket
 from gateway.control_links import LinkControl
 from gateway.control_people import PeopleControl
-from gateway.health import health_of
+from gateway.health import readiness
 from gateway.maintenance import Maintenance
 from gateway.metrics import Metrics
 from gateway.routes import routes_of
@@ -303,6 +303,7 @@ class App:
             notice=self.notice,
             wake=self.dispatcher.take_up,
             stop=self.dispatcher.stop,
+            longest_input=lambda: self.inbox.settings.max_input_chars,
             secure_cookies=(self.config.server.public_url or "").startswith("https:"),
         )
         for adapter in self._adapters.values():
@@ -372,17 +373,8 @@ class App:
 
     async def readiness(self) -> tuple[bool, dict[str, Any]]:
         """Whether every configured account hears, and how each is."""
-        accounts = {
-            name: health_of(supervisor, self.inbox.seen.get(name), self.store.last_sent(name))
-            for name, supervisor in self.supervisors.items()
-        }
         model = self.local.state.value if self.local is not None else "remote"
-        ready = (
-            self.store.available
-            and model in ("remote", "ready")
-            and all(one.health.state is AccountState.CONNECTED for one in self.supervisors.values())
-        )
-        return ready, {"storage": "ok" if self.store.available else "unavailable", "model": model, "accounts": accounts}
+        return readiness(self.store, model, self.supervisors, self.inbox.seen)
 
     async def _metrics(self) -> bytes:
         with contextlib.suppress(StorageUnavailable):  # the rest is the more worth knowing then

@@ -80,6 +80,9 @@ class Completions:
                 return await self._session_stream(request, body, question, model)
             return await self._session_whole(question, model)
         person = self._admitted(caller)
+        longest, limit = max(len(message.text) for message in body.messages), self._host.longest_input()
+        if longest > limit:
+            raise Refusal(413, "too_long", say("too_long", "en", length=longest, limit=limit), field="messages")
         if (wait := self._host.rates.take(person)) is not None:
             raise Refusal(429, "rate_limited", "Too many requests in a minute.", retry_after=wait.seconds)
         if body.stream:

@@ -318,6 +318,9 @@ REQUESTS: dict[str, tuple[str, dict[str, Any], int, str]] = {
         "model_not_found",
     ),
     "no messages": ("/v1/chat/completions", {"json": {"messages": []}}, 400, "invalid_field"),
+    "long message without a session": (
+        "/v1/chat/completions", {"json": {"messages": [{"role": "user", "content": "m" * 32_001}]}}, 413, "too_long"
+    ),
     "foreign host": ("/chat", with_headers(Host="evil.example"), 421, "unknown_host"),
     "foreign origin": ("/chat", with_headers(Origin="http://evil.example"), 403, "foreign_origin"),
     "bad idempotency key": ("/chat", with_headers(Idempotency_Key="a b"), 400, "invalid_header"),
