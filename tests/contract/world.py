@@ -181,6 +181,7 @@ class World:
                 "channel_messages_per_minute": None,
                 "messages_per_day": None,
                 "tokens_per_day": None,
+                "queued": 1000,
                 **self.limits,
             },
             "accounts": {

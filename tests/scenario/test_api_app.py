@@ -102,13 +102,13 @@ async def test_reset_clears_the_session_of_that_user(tmp_path: Path, model: Open
 
 
 async def test_messages_that_were_answered_together_all_get_the_answer(tmp_path: Path, model: OpenAIServer) -> None:
-    model.settings.paused = True
+    model.pause()
     async with running(tmp_path, model, "sessions: {busy: merge}\n") as client:
         posts = [asyncio.create_task(client.post("/chat", {"message": "One", "user": "alice"}))]
         await until(lambda: len(asked(model)) == 1)
         posts += [asyncio.create_task(client.post("/chat", {"message": text, "user": "alice"})) for text in "AB"]
         await until(lambda: client.app.inbox.seen[AccountId("api")].accepted == 3)
-        model.settings.paused = False
+        model.resume()
         answers = [(await post)[:2] for post in posts]
     assert [status for status, _ in answers] == [200, 200, 200]
     assert answers[1] == answers[2]

@@ -234,7 +234,7 @@ async def test_the_harness_notices_a_second_answer(model: OpenAIServer, make_gat
             await made[0].drop()
             await until(lambda: len(made[0].stage.shown(made[0].asked[0])) > 1)
             wrong = await judge(made, gateway, patience=0)
-    assert "'slackhttp question 0' was put 2 times" in wrong
+    assert any(re.fullmatch(r"'slackhttp question 0' was put \d+ times", one) for one in wrong), wrong
 
 
 async def test_the_harness_notices_that_nothing_is_sent_again(model: OpenAIServer, make_gateway: MakeGateway) -> None:

@@ -316,6 +316,7 @@ async def test_a_message_is_marked_too_if_its_first_sending_was_given_up(dingtal
 
 async def test_whoever_has_no_id_in_the_company_gets_messages(world: World, dingtalk: SimulatedDingTalk) -> None:
     dingtalk.world.person("eve").outside = True
+    world.changes = {"access": {"guests": "open"}}
     async with world.gateway() as gateway:
         asked = await world.platform.person_writes("hello", user="eve")
         await world.answered(gateway, asked, "answer to: hello")
