@@ -55,6 +55,6 @@ class TestWechat(DoubtScenarios):
         await stage.come_right(asked)
         await stage.kill(gateway)
         await gateway.start()
-        await until(lambda: stage.wrong([asked]))  # beside a repetition that says so: it was killed on its way
+        await until(lambda: bool(stage.wrong([asked])))  # beside a repetition that says so: it was killed on its way
         await gateway.stop()
         assert stage.wrong([asked]) == ["question"]
