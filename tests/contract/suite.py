@@ -641,8 +641,9 @@ class AdapterContract:
                     async with asyncio.timeout(30):
                         await world.platform.listening()
             for text, delivery in asked:
-                await until(lambda text=text, delivery=delivery: world.told(delivery, f"answer to: {text}"))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
-            await until(lambda: gateway.idle)
+                # a call that a drop cut off is looked up after 35 s
+                await until(lambda text=text, delivery=delivery: world.told(delivery, f"answer to: {text}"), seconds=90)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            await until(lambda: gateway.idle, seconds=90)
             counts = [sum(request.last == text for request in world.model.requests) for text, _ in asked]
             assert counts == [1] * len(asked)
 
