@@ -12,6 +12,9 @@ from core.messages import InboundMessage
 
 Language = Literal["en", "zh"]
 
+SLASHES = ("/", "／")
+"""What a command begins with. Chinese input methods write the full-width one (U+FF0F)."""
+
 _CJK = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 
 
@@ -19,9 +22,8 @@ def language_of(message: InboundMessage) -> Language:
     """The language to answer in: that of the text if it tells, else the person's locale, else English."""
     if _CJK.search(message.text):
         return "zh"
-    if message.sender.locale and not re.search("[A-Za-z]{3}", message.text.lstrip("/")):
-        return "zh" if message.sender.locale.lower().startswith("zh") else "en"
-    if message.sender.locale and message.text.startswith("/"):
+    command = message.text.lstrip().startswith(SLASHES)
+    if message.sender.locale and (command or not re.search("[A-Za-z]{3}", message.text)):
         return "zh" if message.sender.locale.lower().startswith("zh") else "en"
     return "en"
 

@@ -19,8 +19,6 @@ from core.messages import ConversationKey, MessageId
 _RENDERED_CHARACTERS = 2_000_000
 """Rendered answers that are kept, so that going back to a conversation costs little."""
 
-_RETRY = "/retry"
-
 
 class History:
     """Reads conversations and renders their answers."""
@@ -57,7 +55,7 @@ class History:
         for item in waiting:
             if item.message.id not in claimed:
                 claimed.add(item.message.id)
-                retry = item.message.text.strip() == _RETRY
+                retry = _is_retry(item.message.text)
                 if not (retry and _takes_over(shown, item.message.id)):
                     shown.append(_entry(item.message.id, item.message.text, milliseconds(item.message.sent_at)))
         for question in live.questions.values():
@@ -140,7 +138,7 @@ def _current(turns: Sequence[StoredTurn]) -> list[StoredTurn]:
     shown: list[StoredTurn] = []
     for turn in turns:
         before = shown[-1] if shown else None
-        again = turn.question.strip() == _RETRY
+        again = _is_retry(turn.question)
         failed = before is not None and before.state in (TurnState.FAILED, TurnState.EXPIRED)
         if before is not None and (again or (failed and turn.question == before.question)):
             shown[-1] = replace(turn, question=before.question)
@@ -160,6 +158,11 @@ def _message_of(turn: StoredTurn, live: Conversation, claimed: set[MessageId]) -
         if question.text == turn.question and question.message not in claimed:
             return question.message
     return MessageId(f"turn-{turn.id}")
+
+
+def _is_retry(text: str) -> bool:
+    command = parse_command(text)
+    return command is not None and command.name == "retry"
 
 
 def _is_command(question: Question) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from core.texts import SLASHES
+
 NAMES: Mapping[str, tuple[str, ...]] = {
     "help": ("/help", "/帮助"),
     "new": ("/new", "/reset", "/新会话", "/重置"),
@@ -35,6 +37,7 @@ PRIVATE = FOR_ADMINS | {"usage", "whoami", "link", "unlink", "export"}
 
 _OF_PEOPLE = frozenset({"allow", "block", "budget"})
 _WITH_ARGUMENT = _OF_PEOPLE | {"model", "persona", "link", "forget", "approve"}
+_WIDE_SPACE = "\u3000"  # as Chinese input methods write it
 _BY_WORD = {word: name for name, words in NAMES.items() for word in words}
 
 
@@ -56,9 +59,9 @@ def parse_command(text: str) -> Command | None:
     stripped = text.strip()
     if stripped.lower() == "reset":
         return Command("new", "")
-    if not stripped.startswith("/"):
+    if not stripped.startswith(SLASHES):
         return None
-    word, _, argument = stripped.partition(" ")
+    word, _, argument = f"/{stripped[1:]}".replace(_WIDE_SPACE, " ").partition(" ")
     name = _BY_WORD.get(word.lower())
     argument = argument.strip()
     if name is None or (argument and name not in _WITH_ARGUMENT):

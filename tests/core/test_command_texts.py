@@ -75,3 +75,11 @@ async def test_commands_are_no_history(gateway: Gateway) -> None:
     await gateway.ask("/help")
     await gateway.ask("1")
     assert len(gateway.model.prompts[0]) == 2
+
+
+async def test_a_full_width_slash_and_space_are_those_of_a_command(gateway: Gateway) -> None:
+    assert await gateway.ask("／新会话") == ["已开始新会话。"]
+    assert (await gateway.ask("／model　other-model"))[-1] == "This conversation now uses `other-model`."
+    await gateway.ask("1")
+    await gateway.ask("／retry")
+    assert gateway.model.questions == ["1", "1"]

@@ -23,6 +23,8 @@ from tests.unit.test_messages import message
         ("42", None, "en"),
         ("/status", "zh-TW", "zh"),
         ("/status", "en-GB", "en"),
+        ("／status", "zh-TW", "zh"),
+        (" /status", "zh-TW", "zh"),
         ("/状态", "en-GB", "zh"),
         ("", "zh", "zh"),
         ("bonjour", "fr", "en"),

@@ -18,7 +18,7 @@ class Turn {
   constructor({ message, question, at, state, html, failure }) {
     this.message = message;
     this.question = question;
-    this.root = make("article", question.startsWith("/") ? "turn command" : "turn");
+    this.root = make("article", /^[/／]/.test(question) ? "turn command" : "turn");
     const asked = make("div", "question");
     this.bubble = make("div", "bubble", question);
     this.bubble.dir = "auto";
