@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 
 from core.clock import Clock
+from core.latest import Latest
 
 _REMEMBERED = 256
 """Names that have a breaker; a forgotten one is closed."""
@@ -104,18 +105,11 @@ class Breakers:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._breakers: OrderedDict[str, Breaker] = OrderedDict()
+        self._breakers: Latest[str, Breaker] = Latest(_REMEMBERED)
 
     def of(self, name: str) -> Breaker:
         """The breaker of `name`. The one unused for longest is forgotten when there are too many."""
-        breaker = self._breakers.get(name)
-        if breaker is None:
-            breaker = self._breakers[name] = Breaker(self._clock)
-            if len(self._breakers) > _REMEMBERED:
-                self._breakers.popitem(last=False)
-        else:
-            self._breakers.move_to_end(name)
-        return breaker
+        return self._breakers.of(name, lambda: Breaker(self._clock))
 
     def open(self) -> list[str]:
         """The names that are shut off now."""

@@ -16,6 +16,7 @@ from core.chat import ChatClient, ChatStream, Usage
 from core.clock import Clock
 from core.errors import ChatError, ContextTooLong, StorageUnavailable
 from core.journal import Exchange, Turn
+from core.latest import Latest
 from core.limits import Limits
 from core.memory import Memories, Summary
 from core.messages import ConversationKey, Person
@@ -98,7 +99,7 @@ class Compactor:
         self._paying: dict[ConversationKey, tuple[Payers, asyncio.Timeout]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._workers = 0
-        self._rests: OrderedDict[ConversationKey, tuple[int, float]] = OrderedDict()
+        self._rests: Latest[ConversationKey, tuple[int, float]] = Latest(_RESTS_REMEMBERED)
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -181,8 +182,6 @@ class Compactor:
         failures = self._rests.pop(key, (0, 0.0))[0]
         seconds = min(_LONGEST_REST, _FIRST_REST * 2.0 ** min(failures, 30))
         self._rests[key] = (failures + 1, self._clock.monotonic() + seconds)
-        if len(self._rests) > _RESTS_REMEMBERED:
-            self._rests.popitem(last=False)
 
     async def _sum_up(self, due: _Due) -> bool:
         """One call of the model. False: there is nothing to sum up any more."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from core.adapter import IdempotencyKey
 from core.clock import Clock
 from core.errors import RateLimited
+from core.latest import Latest
 
 LONGEST_WAIT = 12.0
 """Seconds that a message waits here; a call to the platform has 30 for everything (core/delivery.py)."""
@@ -22,7 +22,7 @@ class Departures:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._free = 0.0
-        self._promised: OrderedDict[IdempotencyKey, float] = OrderedDict()
+        self._promised: Latest[IdempotencyKey, float] = Latest(_REMEMBERED)
         """When messages go that were asked to come back."""
         self._under_way = 0
         self._settled = asyncio.Event()
@@ -37,8 +37,6 @@ class Departures:
             self._free = goes + after
         if goes - now > LONGEST_WAIT:
             self._promised[key] = goes
-            if len(self._promised) > _REMEMBERED:
-                self._promised.popitem(last=False)
             raise RateLimited("other messages go first", retry_after=goes - now)
         if goes > now:
             await self._clock.sleep(goes - now)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -36,6 +35,7 @@ from core.delivery import tell
 from core.dispatcher import Dispatcher
 from core.errors import DeliveryError, StorageUnavailable
 from core.journal import Accepted, Journal, Quota
+from core.latest import Latest
 from core.limits import Limits, MessageRates, TooFast
 from core.links import Links
 from core.loop_guard import PAUSE, Halt, LoopGuard, Passage
@@ -131,7 +131,7 @@ class Inbox:
         self._commits: set[asyncio.Task[Receipt]] = set()
         self._commanding: dict[ConversationKey, int] = {}
         """Commands that are being accepted: what is written after one is not begun before it is carried out."""
-        self._noticed: OrderedDict[tuple[Person, str], float] = OrderedDict()
+        self._noticed: Latest[tuple[Person, str], float] = Latest(_REMEMBERED)
 
     async def __aenter__(self) -> Self:
         return self
@@ -390,8 +390,6 @@ class Inbox:
         last = self._noticed.pop(key, None)
         due = last is None or now - last >= every
         self._noticed[key] = now if last is None or due else last
-        if len(self._noticed) > _REMEMBERED:
-            self._noticed.popitem(last=False)
         return due
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeVar
@@ -10,6 +9,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from core.budgets import UNLIMITED, Allowance, Spent, Whose
 from core.chat import Usage
 from core.clock import Clock
+from core.latest import Latest
 from core.messages import Person
 from core.prices import Prices
 
@@ -26,7 +26,7 @@ class Rates:
         self.per_minute = per_minute
         """May be changed while running; None is unlimited."""
         self._clock = clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._buckets: Latest[str, tuple[float, float]] = Latest(_REMEMBERED)
 
     def take(self, person: str) -> float | None:
         """Count one message of `person`: None if it fits, else the seconds until one would."""
@@ -41,8 +41,6 @@ class Rates:
         level = min(size, level + (now - at) * size / 60)
         wait = None if level >= 1 else (1 - level) * 60 / size
         self._buckets[name] = (level - 1 if wait is None else level, now)
-        if len(self._buckets) > _REMEMBERED:
-            self._buckets.popitem(last=False)
         return wait
 
     def give_back(self, person: str) -> None:

@@ -8,7 +8,6 @@ shown, the other by confirming after it saw who that was. Names and addresses ar
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -19,6 +18,7 @@ import structlog
 from core.archive import Archive, Link, LinkOffer
 from core.clock import Clock
 from core.codes import code_digest, new_code
+from core.latest import Latest
 from core.messages import AccountId, ConversationKey, Person, UserId
 
 log = structlog.get_logger(__name__)
@@ -71,7 +71,7 @@ class Links:
         """Of the codes that nobody has entered yet, by their digests."""
         self._shown: set[Person] = set()
         """Who has seen by whom their code was entered. Not stored: after a restart they are shown it once more."""
-        self._tries: OrderedDict[Person, _Tries] = OrderedDict()
+        self._tries: Latest[Person, _Tries] = Latest(_REMEMBERED)
         self._changing = asyncio.Lock()
 
     async def load(self) -> None:
@@ -252,6 +252,4 @@ class Links:
             tries = _Tries(0, self._soon())
         tries.count += 1
         self._tries[person] = tries
-        if len(self._tries) > _REMEMBERED:
-            self._tries.popitem(last=False)
         return Refusal.UNKNOWN_CODE

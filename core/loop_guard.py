@@ -5,12 +5,12 @@ In memory and bounded. What is counted is what gets a reply; a redelivery is giv
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeVar
 
 from core.clock import Clock
+from core.latest import Latest
 from core.messages import AccountId, ChannelId, ConversationKey, InboundMessage
 
 WINDOW = 60.0
@@ -59,16 +59,13 @@ class Passage:
     counts: tuple[_Count, ...]
 
 
-Key = TypeVar("Key")
-
-
 class LoopGuard:
     """At most so many replies to one text in a conversation, and to one channel, in a minute."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._texts: OrderedDict[tuple[ConversationKey, int], _Count] = OrderedDict()
-        self._channels: OrderedDict[tuple[AccountId, ChannelId], _Count] = OrderedDict()
+        self._texts: Latest[tuple[ConversationKey, int], _Count] = Latest(_REMEMBERED)
+        self._channels: Latest[tuple[AccountId, ChannelId], _Count] = Latest(_REMEMBERED)
 
     def take(
         self, message: InboundMessage, conversation: ConversationKey, *, same_text: int | None, per_channel: int | None
@@ -77,12 +74,12 @@ class LoopGuard:
         now = self._clock.monotonic()
         counts = []
         if per_channel is not None and not message.is_direct:
-            count = _of(self._channels, (message.account, message.channel))
+            count = self._channels.of((message.account, message.channel), _Count)
             if count.halts(per_channel, PAUSE, now):
                 return Passage(Halt.PAUSED, (count,))
             counts.append(count)
         if same_text is not None and message.text:
-            count = _of(self._texts, (conversation, hash(" ".join(message.text.casefold().split()))))
+            count = self._texts.of((conversation, hash(" ".join(message.text.casefold().split()))), _Count)
             if count.halts(same_text, WINDOW, now):
                 return Passage(Halt.REPEATED, (count,))
             counts.append(count)
@@ -112,14 +109,3 @@ class LoopGuard:
             for (of, channel), count in self._channels.items()
             if of == account and count.halted is not None and now - count.halted < PAUSE
         }
-
-
-def _of(counts: OrderedDict[Key, _Count], key: Key) -> _Count:
-    count = counts.get(key)
-    if count is None:
-        count = counts[key] = _Count()
-        if len(counts) > _REMEMBERED:
-            counts.popitem(last=False)
-    else:
-        counts.move_to_end(key)
-    return count
