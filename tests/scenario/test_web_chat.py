@@ -219,6 +219,22 @@ async def test_stop_before_the_first_word_ends_the_wait(chat: ChatPage, model: O
     await chat.answered(0, "answer 1 to: Are you there?")
 
 
+async def test_a_retry_right_after_the_stop_is_shown_in_its_place(chat: ChatPage, model: OpenAIServer) -> None:
+    model.configure(script=[{"kind": "stall", "after": 0}])
+    await chat.ask("Are you there?")
+    await model.until(lambda server: server.running)
+    # In the task that shows the stop, so that the page asks again before it has read back what became of the turn.
+    await chat.page.evaluate("""
+        new MutationObserver((_, observer) => {
+          const retry = document.querySelector("[data-state=stopped] .actions .retry");
+          if (retry) { observer.disconnect(); retry.click(); }
+        }).observe(document.getElementById("turns"), { attributes: true, subtree: true });
+    """)
+    await chat.find("#stop").click()
+    await chat.answered(0, "answer 1 to: Are you there?")
+    await expect(chat.turns).to_have_count(1)
+
+
 async def test_a_failure_is_explained_with_an_id_and_can_be_tried_again(
     chat: ChatPage, gateway: GatewayProcess, model: OpenAIServer
 ) -> None:

@@ -53,7 +53,7 @@ function hear(event) {
     case "conversation":
       if (!here) break;
       chat.loading = false;
-      chat.load(event.turns, event.more, (message) => outbox.all().some((item) => item.client_id === message));
+      chat.load(event.turns, event.more, outbox.all().filter((item) => item.conversation === open));
       pending();
       break;
     case "question":

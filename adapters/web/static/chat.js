@@ -154,8 +154,8 @@ export class Chat {
     this.changed();
   }
 
-  /** What the server has of it. Elements of turns that did not change stay. */
-  load(turns, hasMore, unsent) {
+  /** What the server has of it; `outbox`: what it may not have heard yet. Elements of turns that did not change stay. */
+  load(turns, hasMore, outbox) {
     const rest = scroll.scrollHeight - scroll.scrollTop;
     const before = this.turns;
     this.turns = new Map();
@@ -166,8 +166,12 @@ export class Chat {
       if (same && data.state === "running") turn.state = "running";
       this.turns.set(data.message, turn);
     }
+    for (const { type, client_id } of outbox) {
+      if (type === "retry" && !this.turns.has(client_id)) this.again(client_id);
+    }
+    const unsent = new Set(outbox.filter((item) => item.type === "send").map((item) => item.client_id));
     for (const [message, turn] of before) {
-      if (!this.turns.has(message) && (turn.state === "rejected" || unsent(message))) this.turns.set(message, turn);
+      if (!this.turns.has(message) && (turn.state === "rejected" || unsent.has(message))) this.turns.set(message, turn);
     }
     list.replaceChildren(...[...this.turns.values()].map((turn) => turn.root));
     more.hidden = !hasMore;
