@@ -52,9 +52,8 @@ from gateway.accounts import FindSpec, folder_of
 from gateway.admins import Admins
 from gateway.backfill import Backfill
 from gateway.config import Config
-from gateway.control import Control, ControlSocket
-from gateway.control_links import LinkControl
-from gateway.control_people import PeopleControl
+from gateway.control import ControlSocket
+from gateway.controls import control_of
 from gateway.health import readiness
 from gateway.maintenance import Maintenance
 from gateway.metrics import Metrics
@@ -316,19 +315,18 @@ class App:
         self.server = HttpServer(self.config.server, routes, self.keys, ready=self.readiness, metrics=self._metrics)
         stack.push_async_callback(self.server.close)
         await self.server.start()
-        control = Control(
-            self.store,
+        control = control_of(
             self.store,
             self._clock,
+            self.people,
+            self.pairing,
+            self.links,
+            lambda: self.config,
             wake=self.dispatcher.take_up,
             supersede=self.dispatcher.supersede,
             forget=self.sessions.drop,
             keys_changed=self._load_keys,
             url=self.server.url,
-            further={
-                **PeopleControl(self.people, self.pairing, self.links, self.config.account_names).commands(),
-                **LinkControl(self.links).commands(),
-            },
         )
         socket = ControlSocket(control, self.config.storage.path)
         stack.push_async_callback(socket.close)

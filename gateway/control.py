@@ -11,12 +11,12 @@ import json
 import os
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from aiohttp import ClientError, ClientSession, ClientTimeout, UnixConnector, web
@@ -27,6 +27,9 @@ from core.errors import GatewayError, StorageError
 from core.journal import InboxId, InboxRow, Journal, PartId
 from core.keys import SCOPES, digest, new_key
 from core.messages import AccountId, ConversationKey
+from gateway.faults import nearest
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +46,14 @@ class Refused(GatewayError):
     exit_code = 1
 
 
+def of_account(account: str | None, found: Sequence[T], configured: Collection[str]) -> Sequence[T]:
+    """What was found of one account, or of all. Raises Refused where there is no such account: neither in the
+    configuration, nor in the store, which may know one that was taken out."""
+    if account is not None and not found and account not in configured:
+        raise Refused(f"there is no account {account!r} in the configuration{nearest(account, configured)}")
+    return found
+
+
 class Control:
     """The commands, by name. Arguments and results are JSON."""
 
@@ -52,6 +63,7 @@ class Control:
         archive: Archive,
         clock: Clock,
         *,
+        accounts: Callable[[], Collection[str]],
         wake: Callable[[ConversationKey], None] = lambda _: None,
         supersede: Callable[[ConversationKey, tuple[InboxRow, ...]], None] = lambda *_: None,
         forget: Callable[[ConversationKey], None] = lambda _: None,
@@ -59,11 +71,12 @@ class Control:
         url: str = "",
         further: Mapping[str, Callable[..., Awaitable[Any]]] | None = None,
     ) -> None:
-        """The callables tell a running gateway what changed; `url` is where it serves HTTP; `further` are commands that
-        stand elsewhere."""
+        """`accounts`: the names in the configuration. The other callables tell a running gateway what changed; `url` is
+        where it serves HTTP; `further` are commands that stand elsewhere."""
         self._journal = journal
         self._archive = archive
         self._clock = clock
+        self._accounts = accounts
         self._wake = wake
         self._supersede = supersede
         self._forget = forget
@@ -93,8 +106,8 @@ class Control:
         return await self._commands[command](**arguments)
 
     async def sessions_list(self, account: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
-        found = await self._archive.sessions(account=AccountId(account) if account else None, limit=limit)
-        return [_plain(info) for info in found]
+        found = await self._archive.sessions(account=_named(account), limit=limit)
+        return [_plain(info) for info in of_account(account, found, self._accounts())]
 
     async def sessions_show(self, key: str, limit: int = 200) -> dict[str, Any]:
         conversation = await self._existing(key)
@@ -153,9 +166,8 @@ class Control:
         return [_plain(step) for step in await self._archive.trace(InboxId(id))]
 
     async def usage(self, account: str | None = None, month: bool = False, limit: int = 100) -> list[dict[str, Any]]:
-        of = AccountId(account) if account else None
-        found = await self._archive.used_by_person(account=of, month=month, limit=limit)
-        return [{**person._asdict(), **_plain(used)} for person, used in found]
+        found = await self._archive.used_by_person(account=_named(account), month=month, limit=limit)
+        return [{**person._asdict(), **_plain(used)} for person, used in of_account(account, found, self._accounts())]
 
     async def backup(self, target: str) -> dict[str, Any]:
         size = await self._archive.backup(Path(target))
@@ -279,6 +291,10 @@ def _answers(path: str) -> bool:
 
 def _note(database: Path) -> Path:
     return database.with_name(database.name + ".control")
+
+
+def _named(account: str | None) -> AccountId | None:
+    return None if account is None else AccountId(account)
 
 
 def _plain(record: Any) -> dict[str, Any]:

@@ -11,8 +11,7 @@ from core.links import Links
 from core.messages import AccountId, Person
 from core.pairing import Pairing
 from core.people import People, id_of
-from gateway.control import Refused
-from gateway.faults import nearest
+from gateway.control import Refused, of_account
 
 _BY = "command line"
 
@@ -20,7 +19,7 @@ _BY = "command line"
 class PeopleControl:
     """Further commands of a Control. They take effect at once where a gateway runs: it is the one that keeps them."""
 
-    def __init__(self, people: People, pairing: Pairing, links: Links, accounts: Collection[str]) -> None:
+    def __init__(self, people: People, pairing: Pairing, links: Links, accounts: Callable[[], Collection[str]]) -> None:
         """`accounts`: the names in the configuration."""
         self._people = people
         self._pairing = pairing
@@ -41,8 +40,8 @@ class PeopleControl:
         }
 
     async def pairing_list(self, account: str | None = None) -> list[dict[str, Any]]:
-        waiting = self._pairing.waiting(None if account is None else self._account(account))
-        return [_request(request) for request in waiting]
+        waiting = self._pairing.waiting(None if account is None else AccountId(account))
+        return [_request(request) for request in of_account(account, waiting, self._accounts())]
 
     async def pairing_approve(self, code: str, account: str | None = None) -> dict[str, Any]:
         of = None if account is None else self._account(account)
@@ -53,7 +52,8 @@ class PeopleControl:
         return self._settled(await self._pairing.reject(code, by=_BY, account=of), code)
 
     async def people_list(self, account: str | None = None) -> list[dict[str, Any]]:
-        return [_known(known) for known in self._people.all(None if account is None else self._account(account))]
+        found = self._people.all(None if account is None else AccountId(account))
+        return [_known(known) for known in of_account(account, found, self._accounts())]
 
     async def people_allow(self, account: str, user: str) -> dict[str, Any]:
         person = self._person(account, user)
@@ -100,8 +100,7 @@ class PeopleControl:
         return self._told(person)
 
     def _account(self, name: str) -> AccountId:
-        if name not in self._accounts:
-            raise Refused(f"there is no account {name!r} in the configuration{nearest(name, self._accounts)}")
+        of_account(name, (), self._accounts())
         return AccountId(name)
 
     def _person(self, account: str, user: str) -> Person:

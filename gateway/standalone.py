@@ -11,9 +11,7 @@ from core.people import People
 from core.storage.sqlite import SqliteStore
 from gateway.admins import Admins
 from gateway.config import Config
-from gateway.control import Control
-from gateway.control_links import LinkControl
-from gateway.control_people import PeopleControl
+from gateway.controls import control_of
 
 
 async def carry_out(config: Config, command: str, arguments: dict[str, Any]) -> Any:
@@ -26,8 +24,4 @@ async def carry_out(config: Config, command: str, arguments: dict[str, Any]) -> 
         await pairing.load()
         links = Links(store, clock)
         await links.load()
-        further = {
-            **PeopleControl(people, pairing, links, config.account_names).commands(),
-            **LinkControl(links).commands(),
-        }
-        return await Control(store, store, clock, further=further).call(command, arguments)
+        return await control_of(store, clock, people, pairing, links, lambda: config).call(command, arguments)

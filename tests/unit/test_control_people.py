@@ -94,6 +94,10 @@ async def test_letting_somebody_in_by_their_id_ends_their_waiting(ask: Ask, conf
         ("people.block", {"account": "API", "user": "ann"}, "did you mean 'api'?"),
         ("people.list", {"account": "x"}, "there are api, web, slack"),
         ("pairing.list", {"account": "slak"}, "did you mean 'slack'?"),
+        ("usage", {"account": "slak"}, "there is no account 'slak' in the configuration; did you mean 'slack'?"),
+        ("usage", {"account": ""}, "there is no account '' in the configuration; there are api, web, slack"),
+        ("links.list", {"account": "wed"}, "did you mean 'web'?"),
+        ("sessions.list", {"account": "appi"}, "did you mean 'api'?"),
         ("pairing.approve", {"code": "ABCDEFGH"}, "no code 'ABCDEFGH' is valid"),
         ("people.block", {"account": "api", "user": "eve"}, "take the id out of accounts.api.access.admins first"),
         ("people.forget", ANN, "nothing was decided about 'ann' on 'api'"),
@@ -111,6 +115,20 @@ async def test_what_cannot_be_is_refused_with_the_way_out(
         await ask(command, **arguments)
     assert caught.value.exit_code == 1
     assert await ask("people.list") == []
+
+
+async def test_an_account_that_left_the_configuration_is_known_by_what_is_stored_of_it(
+    ask: Ask, config: Config
+) -> None:
+    clock, gone, kept = SystemClock(), Person(AccountId("old"), UserId("ann")), Person(AccountId("web"), UserId("anna"))
+    async with SqliteStore(config.storage.path, clock=clock) as store:
+        await store.add_link(Link(person=gone, to=kept, linked_at=clock.now()))
+        await People(store, clock, is_admin=lambda _: False).block(gone, by="eve")
+    assert [link["user"] for link in await ask("links.list", account="old")] == ["ann"]
+    assert [known["user"] for known in await ask("people.list", account="old")] == ["ann"]
+    with pytest.raises(GatewayError, match="there is no account 'old'"):
+        await ask("usage", account="old")
+    assert await ask("usage", account="slack") == []
 
 
 async def test_a_linked_person_s_budget_is_set_for_whom_they_pay_as(ask: Ask, config: Config) -> None:
