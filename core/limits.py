@@ -71,6 +71,8 @@ class LimitSettings:
     model: str = ""
     """The one that answers where a conversation chose none."""
     prices: Prices = field(default_factory=lambda: Prices({}))
+    unpriced: tuple[str, ...] = ()
+    """Models that may answer and of which nobody knows the price: where there are any, money cannot be counted."""
 
     @property
     def priced(self) -> bool:

@@ -312,6 +312,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "{person} is linked with another account, and one budget holds for both: it is decided there.",
         "{person} 已与另一账号关联，两边共用一份额度，请在那边设置。",
     ),
+    "budget_unpriced": (
+        "I can't count money: nobody told me the price of {models}. It belongs into the configuration, under `chat.prices`.",
+        "无法计算费用：不知道 {models} 的价格，请在配置的 `chat.prices` 中填写。",
+    ),
     "budget_usage": (
         "Please send `/budget ID`, `/budget ID messages=100 tokens=50000 money=5` or `/budget ID default`.",
         "请发送 `/budget ID`、`/budget ID messages=100 tokens=50000 money=5` 或 `/budget ID default`。",

@@ -21,12 +21,6 @@ from core.archive import Archive
 from core.chat import ChatClient
 from core.chatgpt import ChatGPTClient
 from core.clock import Clock, SystemClock
-from core.commands import Commands
-from core.commands.admin import AdminCommands
-from core.commands.conversation import ConversationCommands
-from core.commands.linking import LinkingCommands
-from core.commands.person import PersonCommands
-from core.commands.usage import UsageCommands
 from core.compaction import Compactor
 from core.delivery import Delivery
 from core.dispatcher import Dispatcher
@@ -51,6 +45,7 @@ from gateway import registry, translate
 from gateway.accounts import FindSpec, folder_of
 from gateway.admins import Admins
 from gateway.backfill import Backfill
+from gateway.chat_commands import chat_commands
 from gateway.config import Config
 from gateway.control import ControlSocket
 from gateway.controls import control_of
@@ -181,25 +176,7 @@ class App:
             stale_after=lambda: self.config.sessions.stale_after,
             outgrown=self.compactor.want,
         )
-        commands = Commands(
-            ConversationCommands(
-                self.store,
-                self.store,
-                self.sessions,
-                clock,
-                models=self.models,
-                personas=lambda: self.config.chat.personas,
-            ).handlers(),
-            PersonCommands(self.links, self.people, account=self._account).handlers(),
-            UsageCommands(
-                self.store, self.limits, clock, payer=self.links.person, is_admin=self.admins.sent
-            ).handlers(),
-            LinkingCommands(self.links, scope=self._scope).handlers(),
-            AdminCommands(
-                self.people, self.pairing, self.guard, self.links, clock, account=self._account, owner=self.admins.owner
-            ).handlers(),
-            is_admin=self.admins.sent,
-        )
+        commands = chat_commands(self, clock, account=self._account, scope=self._scope)
         self.dispatcher = await stack.enter_async_context(
             Dispatcher(
                 self.store,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.archive import KnownPerson, PairingRequest
 from core.links import Links
@@ -12,6 +12,10 @@ from core.messages import AccountId, Person
 from core.pairing import Pairing
 from core.people import People, id_of
 from gateway.control import Refused, of_account
+from gateway.pricing import unpriced_models
+
+if TYPE_CHECKING:
+    from gateway.config import Config
 
 _BY = "command line"
 
@@ -19,11 +23,11 @@ _BY = "command line"
 class PeopleControl:
     """Further commands of a Control. They take effect at once where a gateway runs: it is the one that keeps them."""
 
-    def __init__(self, people: People, pairing: Pairing, links: Links, accounts: Callable[[], Collection[str]]) -> None:
-        """`accounts`: the names in the configuration."""
+    def __init__(self, people: People, pairing: Pairing, links: Links, config: Callable[[], Config]) -> None:
+        """`config`: the one that holds now."""
         self._people = people
         self._pairing = pairing
-        self._accounts = accounts
+        self._config = config
         self._links = links
 
     def commands(self) -> Mapping[str, Callable[..., Awaitable[Any]]]:
@@ -41,7 +45,7 @@ class PeopleControl:
 
     async def pairing_list(self, account: str | None = None) -> list[dict[str, Any]]:
         waiting = self._pairing.waiting(None if account is None else AccountId(account))
-        return [_request(request) for request in of_account(account, waiting, self._accounts())]
+        return [_request(request) for request in of_account(account, waiting, self._config().account_names)]
 
     async def pairing_approve(self, code: str, account: str | None = None) -> dict[str, Any]:
         of = None if account is None else self._account(account)
@@ -53,7 +57,7 @@ class PeopleControl:
 
     async def people_list(self, account: str | None = None) -> list[dict[str, Any]]:
         found = self._people.all(None if account is None else AccountId(account))
-        return [_known(known) for known in of_account(account, found, self._accounts())]
+        return [_known(known) for known in of_account(account, found, self._config().account_names)]
 
     async def people_allow(self, account: str, user: str) -> dict[str, Any]:
         person = self._person(account, user)
@@ -96,11 +100,16 @@ class PeopleControl:
                 changed = replace(type(budget)() if default else budget, **changes)  # type: ignore[arg-type]
             except ValueError as error:
                 raise Refused(str(error)) from None
+            if changes.get("money_per_month") is not None and (models := unpriced_models(self._config())):
+                raise Refused(
+                    f"money cannot be counted: the price of {', '.join(map(repr, models))} is not known; "
+                    "add it to chat.prices in the configuration"
+                )
             await self._people.set_budget(person, changed, by=_BY)
         return self._told(person)
 
     def _account(self, name: str) -> AccountId:
-        of_account(name, (), self._accounts())
+        of_account(name, (), self._config().account_names)
         return AccountId(name)
 
     def _person(self, account: str, user: str) -> Person:

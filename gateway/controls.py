@@ -36,7 +36,7 @@ def control_of(
         return config().account_names
 
     further = {
-        **PeopleControl(people, pairing, links, accounts).commands(),
+        **PeopleControl(people, pairing, links, config).commands(),
         **LinkControl(links, accounts).commands(),
     }
     return Control(store, store, clock, accounts=accounts, further=further, **told)

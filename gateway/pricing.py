@@ -20,20 +20,30 @@ def prices(chat: Chat, *, free: bool = False) -> Prices:
 
 
 def unpriced(config: Config) -> Iterator[Fault]:
-    """One fault for each model without a price: it would count as free. None where nothing limits money, or the
-    embedded model answers."""
+    """One fault for each model without a price: it would count as free. None where nothing limits money."""
     limit = next(_money_limits(config), None)
-    if limit is None or config.chat.embedded:
+    if limit is None:
+        return
+    for path, model in _unpriced(config):
+        example = f"chat.prices: {{{model}: {{input: 1.25, output: 10}}}}"
+        yield Fault(
+            path,
+            f"{model!r} has no price, so {write_path(limit)} cannot count what it costs; "
+            f"add what a million tokens cost, such as {example}",
+        )
+
+
+def unpriced_models(config: Config) -> tuple[str, ...]:
+    """Models that may answer and of which nobody knows the price: no limit of money can hold there."""
+    return tuple(dict.fromkeys(model for _, model in _unpriced(config)))
+
+
+def _unpriced(config: Config) -> Iterator[tuple[faults.Path, str]]:
+    """With where each stands. None where the embedded model answers: it is free."""
+    if config.chat.embedded:
         return
     known = prices(config.chat)
-    for path, model in _models(config):
-        if known.of(model) is None:
-            example = f"chat.prices: {{{model}: {{input: 1.25, output: 10}}}}"
-            yield Fault(
-                path,
-                f"{model!r} has no price, so {write_path(limit)} cannot count what it costs; "
-                f"add what a million tokens cost, such as {example}",
-            )
+    yield from ((path, model) for path, model in _models(config) if known.of(model) is None)
 
 
 def _money_limits(config: Config) -> Iterator[faults.Path]:

@@ -91,6 +91,7 @@ def limit_settings(config: Config, model: str, *, embedded: bool) -> LimitSettin
         tokens_per_answer=limits.tokens_per_answer,
         model=model,
         prices=pricing.prices(config.chat, free=embedded),
+        unpriced=pricing.unpriced_models(config),
     )
 
 

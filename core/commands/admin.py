@@ -10,6 +10,7 @@ from core.account import AccountConfig
 from core.archive import PersonBudget
 from core.clock import Clock
 from core.commands.asked import Asked, Handlers
+from core.limits import Limits
 from core.links import Links
 from core.loop_guard import LoopGuard
 from core.messages import AccountId, Person, UserId
@@ -32,6 +33,7 @@ class AdminCommands:
         pairing: Pairing,
         guard: LoopGuard,
         links: Links,
+        limits: Limits,
         clock: Clock,
         *,
         account: Callable[[AccountId], AccountConfig],
@@ -41,6 +43,7 @@ class AdminCommands:
         self._people = people
         self._pairing = pairing
         self._guard = guard
+        self._limits = limits
         self._clock = clock
         self._account = account
         self._owner = owner
@@ -132,6 +135,9 @@ class AdminCommands:
                 budget = _changed(budget, changes)
             except ValueError:
                 return say("budget_usage", asked.language)
+            unpriced = self._limits.settings.unpriced
+            if unpriced and budget.money_per_month is not None and _speaks_of_money(changes):
+                return say("budget_unpriced", asked.language, models=_listed(map(_shown, unpriced), asked.language))
             await self._people.set_budget(person, budget, by=_by(asked))
         as_configured = say("budget_default", asked.language)
         return say(
@@ -194,6 +200,10 @@ def _changed(budget: PersonBudget, changes: Sequence[str]) -> PersonBudget:
         read = float if key == "money_per_month" else int
         budget = PersonBudget(**(asdict(budget) | {key: None if value in _DEFAULT else read(value)}))
     return budget
+
+
+def _speaks_of_money(changes: Sequence[str]) -> bool:
+    return any(change.lower().startswith("money") for change in changes)
 
 
 def _listed(ids: Iterable[str], language: Language) -> str:

@@ -191,6 +191,7 @@ class Gateway:
                 self.pairing,
                 self.guard,
                 self.links,
+                self.limits,
                 clock,
                 account=lambda account: self.accounts[account],
                 owner=self.owners.get,

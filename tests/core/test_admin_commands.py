@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,26 @@ async def test_a_budget_is_shown_set_in_part_and_taken_back(gateway: Gateway) ->
     assert known.standing is Standing.UNDECIDED
     assert await told(gateway, "/budget ann default") == usual
     assert gateway.people.budget(ANN) == PersonBudget()
+
+
+@pytest.mark.parametrize("change", ["money=5", "MONEY=5 tokens=5", "default money=5"])
+async def test_money_is_not_limited_where_nobody_knows_what_models_cost(gateway: Gateway, change: str) -> None:
+    gateway.limits.settings = replace(gateway.limits.settings, unpriced=("mine", "other"))
+    assert await told(gateway, f"/budget ann {change}") == (
+        "I can't count money: nobody told me the price of `mine`, `other`. "
+        "It belongs into the configuration, under `chat.prices`."
+    )
+    assert "不知道 `mine`、`other` 的价格" in await told(gateway, f"/额度 ann {change}")
+    assert gateway.people.all() == []
+
+
+async def test_where_money_is_limited_already_the_rest_of_a_budget_is_changed_whatever_models_cost(
+    gateway: Gateway,
+) -> None:
+    await told(gateway, "/budget ann money=5")
+    gateway.limits.settings = replace(gateway.limits.settings, unpriced=("mine",))
+    assert "tokens a day: 5; money a month: 5." in await told(gateway, "/budget ann tokens=5")
+    assert "tokens a day: 5; money a month: as configured." in await told(gateway, "/budget ann money=default")
 
 
 async def test_an_id_with_blanks_can_have_a_budget(gateway: Gateway) -> None:

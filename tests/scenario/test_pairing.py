@@ -82,9 +82,14 @@ async def test_people_are_kept_out_let_in_limited_and_forgotten_at_once(
     assert (await gateway.chat(http, "hello")).status == 403
     assert (await gateway.command("people", "allow", "api", ALICE)).code == 0
     assert (await gateway.chat(http, "hello")).status == 200
-    budget = await gateway.command(
-        "people", "budget", "api", ALICE, "--messages-per-day", "2", "--money-per-month", "1.5"
-    )
+    limited = ("people", "budget", "api", ALICE, "--messages-per-day", "2", "--money-per-month", "1.5")
+    unpriced = await gateway.command(*limited)
+    assert (unpriced.code, unpriced.out) == (1, "")
+    assert "the price of 'test-model' is not known; add it to chat.prices" in unpriced.err
+    gateway.configure({"chat": {"prices": {"test-model": {"input": 1, "output": 2}}}})
+    gateway.signal(signal.SIGHUP)
+    await gateway.logged("the configuration was reloaded")
+    budget = await gateway.command(*limited)
     assert budget.out == (f"{ALICE} on api\nmessages per day: 2\ntokens per day: as configured\nmoney per month: 1.5\n")
     assert (await gateway.chat(http, "one too many")).status == 429
     assert (await gateway.command("people", "budget", "api", ALICE, "--default")).code == 0

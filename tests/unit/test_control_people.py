@@ -117,6 +117,22 @@ async def test_what_cannot_be_is_refused_with_the_way_out(
     assert await ask("people.list") == []
 
 
+async def test_money_is_not_limited_where_nobody_knows_what_a_model_costs(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        f"storage: {{url: 'sqlite:{tmp_path}/test.db'}}\n"
+        "chat: {base_url: 'http://127.0.0.1:9/v1', model: mine, models: [gpt-5-mini, other]}\n"
+    )
+    config = load(file, {})
+    money = {"money_per_month": 5.0}
+    with pytest.raises(GatewayError, match=r"the price of 'mine', 'other' is not known; add it to chat\.prices"):
+        await carry_out(config, "people.budget", {**ANN, "changes": money})
+    with pytest.raises(GatewayError, match=r"chat\.prices"):
+        await carry_out(config, "people.budget", {**ANN, "changes": money, "default": True})
+    assert await carry_out(config, "people.list", {}) == []
+    assert (await carry_out(config, "people.budget", {**ANN, "changes": {"tokens_per_day": 5}}))["tokens_per_day"] == 5
+
+
 async def test_an_account_that_left_the_configuration_is_known_by_what_is_stored_of_it(
     ask: Ask, config: Config
 ) -> None:
