@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +23,7 @@ from adapters.dingtalk.config import Template
 from adapters.dingtalk.failures import DingTalkError, ScopeMissing
 from core.clock import Clock
 from core.errors import DeliveryError, DeliveryUncertain, TargetGone
+from core.latest import Latest
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +68,7 @@ class Cards:
         self._template = template
         self._robot = robot
         self._off_until = 0.0
-        self._known: OrderedDict[str, bool] = OrderedDict()
+        self._known: Latest[str, bool] = Latest(_REMEMBERED)
         """Cards that this process made, or may have made, and whether it has left them over."""
 
     def usable(self, address: Address) -> bool:
@@ -106,12 +106,12 @@ class Cards:
             data = await self._api.call("POST", f"{_INSTANCES}/createAndDeliver", body)
         except DingTalkError as error:
             if error.code == _EXISTS:
-                self._remember(card, left=False)
+                self._known[card] = False
                 return
             self._explain(error)
             raise NoCard(str(error)) from None
         except DeliveryUncertain:
-            self._remember(card, left=False)
+            self._known[card] = False
             raise
         result = data.get("result")
         deliveries = result.get("deliverResults") if isinstance(result, dict) else None
@@ -120,7 +120,7 @@ class Cards:
             for each in (deliveries if isinstance(deliveries, list) else ())
         ):
             raise NoCard("createAndDeliver: the card was not delivered")
-        self._remember(card, left=False)
+        self._known[card] = False
 
     async def write(self, card: str, text: str, *, last: bool) -> None:
         """Let `text` be all that the card says. `last`: it is done, and no longer shown as being written.
@@ -156,16 +156,11 @@ class Cards:
                 return  # an earlier process announced it and never made it
             except NoCard as error:
                 log.info("a card that is left over could not be ended", error=str(error))
-            self._remember(card, left=True)
+            self._known[card] = True
 
     def may_be(self, card: str) -> bool:
         """Whether this process has made the card, as far as it knows."""
         return card in self._known
-
-    def _remember(self, card: str, *, left: bool) -> None:
-        self._known[card] = left
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
 
     async def fail(self, card: str) -> None:
         """End a card that cannot say its text, so that it does not look as if it were still being written."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import timedelta
@@ -19,6 +18,7 @@ from adapters.dingtalk.signs import Signs
 from core.adapter import CanEdit, CanStream, CanType, IdempotencyKey, Keyed, ReplyChannel, StreamSink, TextLimits
 from core.delivery import dialect_of
 from core.errors import DeliveryError, DeliveryUnavailable, DeliveryUncertain, TargetGone
+from core.latest import Latest
 from core.markdown.dialect import Dialect
 from core.markdown.dialects.dingtalk import DINGTALK
 from core.messages import MessageId
@@ -47,7 +47,7 @@ class Doubts:
     """Keys of Markdown messages that may have been shown in the place of a card."""
 
     def __init__(self) -> None:
-        self._keys: OrderedDict[str, None] = OrderedDict()
+        self._keys: Latest[str, None] = Latest(_REMEMBERED)
 
     def __contains__(self, key: str) -> bool:
         return key in self._keys
@@ -55,8 +55,6 @@ class Doubts:
     def add(self, key: str) -> None:
         """Remember one."""
         self._keys[key] = None
-        if len(self._keys) > _REMEMBERED:
-            self._keys.popitem(last=False)
 
     def discard(self, key: str) -> None:
         """It was surely not shown."""

@@ -9,7 +9,6 @@ none has come for minutes; one that a process left behind when it died goes with
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from types import TracebackType
@@ -22,6 +21,7 @@ from adapters.dingtalk.api import DingTalkApi
 from adapters.dingtalk.failures import DingTalkError
 from core.clock import Clock
 from core.errors import DeliveryError, DeliveryUncertain, TargetGone
+from core.latest import Latest
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +57,7 @@ class Signs:
         self._robot = robot
         self._born = clock.now().timestamp() * 1000
         self._usable = False
-        self._signs: OrderedDict[str, _Sign | None] = OrderedDict()
+        self._signs: Latest[str, _Sign | None] = Latest(_KEPT)
         """By question; None once there is an answer."""
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -88,7 +88,7 @@ class Signs:
             sign.seen = self._clock.monotonic()
         elif address.message not in self._signs and len(self._tasks) < _MOST:
             call = self._begin(self._call(address, "reply"))
-            self._remember(address.message, _Sign(address, call, self._clock.monotonic()))
+            self._signs[address.message] = _Sign(address, call, self._clock.monotonic())
             await asyncio.shield(call)  # whoever waits may go: the sign has to be known
 
     def answered(self, address: Address) -> None:
@@ -96,7 +96,7 @@ class Signs:
         known, sign = address.message in self._signs, self._signs.get(address.message)
         left_behind = bool(address.message) and not known and address.asked < self._born
         if (sign is not None or left_behind) and self._usable and len(self._tasks) < _MOST:
-            self._remember(address.message, None)
+            self._signs[address.message] = None
             self._begin(self._take_away(address, sign))
 
     async def _keep_fading(self) -> None:
@@ -133,11 +133,6 @@ class Signs:
             log.debug("a thinking sign failed", error=str(error))
             return isinstance(error, DeliveryUncertain)
         return True
-
-    def _remember(self, question: str, sign: _Sign | None) -> None:
-        self._signs[question] = sign
-        if len(self._signs) > _KEPT:
-            self._signs.popitem(last=False)
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)

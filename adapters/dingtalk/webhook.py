@@ -7,8 +7,7 @@ https://open.dingtalk.com/document/development/custom-robots-send-group-messages
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from typing import TypeVar
+from collections import deque
 
 from yarl import URL
 
@@ -17,6 +16,7 @@ from adapters.dingtalk.api import DingTalkApi
 from adapters.dingtalk.failures import DingTalkError
 from core.clock import Clock
 from core.errors import RateLimited
+from core.latest import Latest
 
 _A_MINUTE = 20
 """Messages that a robot may post to one conversation in a minute."""
@@ -29,8 +29,6 @@ _NEAR_THE_END = 30_000
 _REMEMBERED = 5_000
 _TOO_FAST = "410100"
 _WORDS = frozenset(("430101", "430102", "430103", "430104"))
-
-T = TypeVar("T")
 
 
 class WebhookRefuses(DingTalkError):
@@ -45,8 +43,8 @@ class Webhooks:
         self._api = api
         self._clock = clock
         self._origins = tuple(URL(origin).origin() for origin in origins)
-        self._sent: OrderedDict[str, deque[float]] = OrderedDict()
-        self._shut: OrderedDict[str, float] = OrderedDict()
+        self._sent: Latest[str, deque[float]] = Latest(_REMEMBERED)
+        self._shut: Latest[str, float] = Latest(_REMEMBERED)
         """Until when a conversation takes no more."""
 
     def usable(self, address: Address) -> bool:
@@ -67,17 +65,16 @@ class Webhooks:
                 raise
             if error.code != _TOO_FAST:
                 raise WebhookRefuses("sessionWebhook", error.code) from None
-            _remember(self._shut, address.conversation, self._clock.monotonic() + _SHUT_OUT)
+            self._shut[address.conversation] = self._clock.monotonic() + _SHUT_OUT
             raise RateLimited("sessionWebhook: too many messages", retry_after=_SHUT_OUT) from None
 
     def _count(self, conversation: str) -> None:
         now = self._clock.monotonic()
-        sent = self._sent.get(conversation) or deque[float](maxlen=_A_MINUTE)
+        sent = self._sent.of(conversation, lambda: deque(maxlen=_A_MINUTE))
         free = max(self._shut.get(conversation, now), sent[0] + _WINDOW if len(sent) == _A_MINUTE else now)
         if free > now:
             raise RateLimited("sessionWebhook: many messages in a minute", retry_after=free - now)
         sent.append(now)
-        _remember(self._sent, conversation, sent)
 
     def _is_ours(self, webhook: str) -> bool:
         try:
@@ -90,10 +87,3 @@ class Webhooks:
         host = (url.host or "").lower()
         ours = host == "dingtalk.com" or host.endswith(".dingtalk.com")
         return origin in self._origins or (ours and url.scheme == "https" and url.port == 443)
-
-
-def _remember(kept: OrderedDict[str, T], conversation: str, value: T) -> None:
-    kept[conversation] = value
-    kept.move_to_end(conversation)
-    if len(kept) > _REMEMBERED:
-        kept.popitem(last=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -54,6 +53,7 @@ from core.errors import (
     TargetGone,
 )
 from core.fetching import Files
+from core.latest import Latest
 from core.messages import AccountId, Attachment, InboundMessage, ReplyAddress
 from core.proxy import proxy_for
 from core.texts import language_of, say
@@ -92,7 +92,7 @@ class DiscordAdapter(Adapter, Heard, CatchesUp, FetchesFiles, Diagnoses):
         self._kept = Kept()
         self._threads = Threads()
         self._deferrals = Deferrals()
-        self._parents: OrderedDict[str, str | None] = OrderedDict()
+        self._parents: Latest[str, str | None] = Latest(_REMEMBERED)
         self._tasks: set[asyncio.Task[None]] = set()
         self._registered = False
 
@@ -260,8 +260,6 @@ class DiscordAdapter(Adapter, Heard, CatchesUp, FetchesFiles, Diagnoses):
             log.info("it is not known what kind of place a channel is", channel=channel, error=str(error))
             return False
         self._parents[channel] = str(found["parent_id"]) if found.get("type") in THREADS else None
-        if len(self._parents) > _REMEMBERED:
-            self._parents.popitem(last=False)
         return self._parents[channel] is not None
 
     def _surroundings(self, link: Link) -> Surroundings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar
@@ -22,6 +21,7 @@ from core.adapter import (
     TextLimits,
 )
 from core.errors import RateLimited
+from core.latest import Latest
 from core.markdown.dialect import Dialect
 from core.markdown.dialects.discord import DISCORD
 from core.messages import MessageId
@@ -50,7 +50,7 @@ class Threads:
     """Which threads that were to be opened are; shared by the replies of an account."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, bool] = OrderedDict()
+        self._known: Latest[str, bool] = Latest(_OPENED)
 
     def opened(self, thread: str) -> bool | None:
         """None if it has not been tried."""
@@ -59,8 +59,6 @@ class Threads:
     def remember(self, thread: str, *, opened: bool) -> None:
         """Keep what became of it."""
         self._known[thread] = opened
-        if len(self._known) > _OPENED:
-            self._known.popitem(last=False)
 
 
 class DiscordReply(ReplyChannel, CanEdit, CanType, CanAttach, CanFind, Keyed):

@@ -19,7 +19,6 @@ not reach a card that shows an entity.
 from __future__ import annotations
 
 import secrets
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +32,7 @@ from adapters.feishu.content import ELEMENT, card, simpler, streamed
 from adapters.feishu.errors import NO_SCOPE, NO_SUCH_API, REPEATED_OPERATION, SEQUENCE, UNSHOWABLE, FeishuError
 from core.clock import Clock
 from core.errors import DeliveryError, DeliveryUncertain
+from core.latest import Latest
 from core.markdown.dialects.feishu import FEISHU
 
 log = structlog.get_logger(__name__)
@@ -79,7 +79,7 @@ class Cards:
         self._clock = clock
         self._has_entities = True
         """The app has the scope cardkit:card:write, and its server knows CardKit."""
-        self._turns: OrderedDict[str, _Turns] = OrderedDict()
+        self._turns: Latest[str, _Turns] = Latest(_KEPT)
 
     async def make(self, rendered: str, text: str, uuid: str) -> Card:
         """A card that streams, not sent yet; `uuid` is what it is to be sent with."""
@@ -184,10 +184,7 @@ class Cards:
 
     async def _turn(self, id: str, between: float) -> _Turns:
         """Wait until the card or message may be changed again."""
-        turns = self._turns.setdefault(id, _Turns())
-        self._turns.move_to_end(id)
-        if len(self._turns) > _KEPT:
-            self._turns.popitem(last=False)
+        turns = self._turns.of(id, _Turns)
         now = self._clock.monotonic()
         at = max(now, turns.free_at)
         turns.free_at = at + between

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from adapters.feishu.signs import Signs
 from core.adapter import OutboundFile
 from core.clock import Clock
 from core.errors import DeliveryError, DeliveryUnavailable, DeliveryUncertain, TargetGone
+from core.latest import Latest
 from core.messages import MessageId
 from core.untrusted import items_in, text_in
 
@@ -41,7 +41,7 @@ class Chats:
         """Answers that are being shown while they are written; they share the calls that an app may make."""
         self._signs = Signs(api, clock)
         self._born_ms = int(clock.now().timestamp() * 1000)
-        self._answers: OrderedDict[str, list[Card]] = OrderedDict()
+        self._answers: Latest[str, list[Card]] = Latest(_KEPT)
 
     async def send(self, address: Address, text: str, uuid: str) -> Shown:
         """A new message, as rich as it can be there."""
@@ -93,7 +93,7 @@ class Chats:
         answer = self._answers.get(message)
         if answer is None:
             answer = [Card(shown, inherited=True) for shown in load_shown(message)]
-        self._remember(message, answer)
+        self._answers[message] = answer
         if not answer:
             raise TargetGone("the answer was taken away, since it could not be changed")
         while len(answer) > 1:
@@ -232,9 +232,3 @@ class Chats:
         answer = await self.api.call("POST", path, params=params, body=body, pace=address.chat_id)
         data = answer.get("data")
         return data if isinstance(data, Mapping) else {}
-
-    def _remember(self, message: MessageId, answer: list[Card]) -> None:
-        self._answers[message] = answer
-        self._answers.move_to_end(message)
-        if len(self._answers) > _KEPT:
-            self._answers.popitem(last=False)

@@ -10,10 +10,11 @@ process that died a moment ago has made some. So there is room below every limit
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 
 from core.clock import Clock
 from core.errors import RateLimited
+from core.latest import Latest
 
 AT_ONCE, A_WHILE = 10, 1 / 3
 """So many calls of one API in so many seconds: 30 in each second."""
@@ -31,17 +32,14 @@ class Pace:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._pauses: OrderedDict[str, float] = OrderedDict()
-        self._slots: OrderedDict[str, float] = OrderedDict()
-        self._calls: OrderedDict[str, deque[float]] = OrderedDict()
+        self._pauses: Latest[str, float] = Latest(_REMEMBERED)
+        self._slots: Latest[str, float] = Latest(_REMEMBERED)
+        self._calls: Latest[str, deque[float]] = Latest(_REMEMBERED)
         """When the last calls of each API were made, or will be."""
 
     def pause(self, limited: str, seconds: float) -> None:
         """Feishu wants no calls of `limited`, an API or a place, for so long."""
         self._pauses[limited] = self._clock.monotonic() + seconds
-        self._pauses.move_to_end(limited)
-        if len(self._pauses) > _REMEMBERED:
-            self._pauses.popitem(last=False)
 
     def check(self, api: str, place: str) -> None:
         """Raises RateLimited during a pause."""
@@ -58,11 +56,8 @@ class Pace:
             if at - began > LONGEST_WAIT:
                 raise RateLimited(f"{api}: many messages wait for chat {chat!r}", retry_after=at - began)
             self._slots[chat] = at + _SLOT
-            self._slots.move_to_end(chat)
-            if len(self._slots) > _REMEMBERED:
-                self._slots.popitem(last=False)
             await self._until(at)
-        calls, at = self._made(api), self._clock.monotonic()
+        calls, at = self._calls.of(api, lambda: deque(maxlen=PER_MINUTE)), self._clock.monotonic()
         if len(calls) >= AT_ONCE:
             at = max(at, calls[-AT_ONCE] + A_WHILE)
         if len(calls) == PER_MINUTE:
@@ -71,13 +66,6 @@ class Pace:
             raise RateLimited(f"{api}: many calls wait", retry_after=at - self._clock.monotonic())
         calls.append(at)
         await self._until(at)
-
-    def _made(self, api: str) -> deque[float]:
-        calls = self._calls.setdefault(api, deque(maxlen=PER_MINUTE))
-        self._calls.move_to_end(api)
-        if len(self._calls) > _REMEMBERED:
-            self._calls.popitem(last=False)
-        return calls
 
     async def _until(self, at: float) -> None:
         wait = at - self._clock.monotonic()

@@ -7,7 +7,6 @@ to read all messages (im:message.group_msg); without it questions come without w
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +18,7 @@ from adapters.feishu.parse import Original, original_of
 from adapters.feishu.text import is_key
 from core.clock import Clock
 from core.errors import DeliveryError
+from core.latest import Latest
 from core.untrusted import items_in
 
 log = structlog.get_logger(__name__)
@@ -36,7 +36,7 @@ class Quotes:
         self._api = api
         self._bot = bot
         self._clock = clock
-        self._known: OrderedDict[str, tuple[Original | None, float]] = OrderedDict()
+        self._known: Latest[str, tuple[Original | None, float]] = Latest(_KEPT)
         self._asking: dict[str, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Self:
@@ -78,6 +78,3 @@ class Quotes:
         finally:
             del self._asking[message]
         self._known[message] = (found, self._clock.monotonic())
-        self._known.move_to_end(message)
-        if len(self._known) > _KEPT:
-            self._known.popitem(last=False)

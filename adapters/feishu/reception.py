@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
@@ -20,6 +19,7 @@ from adapters.feishu.verdict import REFUSED, TAKEN, Verdict
 from core.adapter import Inbox, Receipt
 from core.clock import Clock
 from core.errors import StorageUnavailable
+from core.latest import Latest
 from core.messages import AccountId, InboundMessage
 
 log = structlog.get_logger(__name__)
@@ -55,7 +55,7 @@ class Reception:
         self._everything = everything
         self._quotes = Quotes(api, bot, clock)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._begun: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._begun: Latest[tuple[str, str], None] = Latest(_REMEMBERED)
         """Topics in which a person has asked before: every message in a topic replies to its root."""
 
     async def __aenter__(self) -> Self:
@@ -109,8 +109,6 @@ class Reception:
         receipt = await self._inbox(message)
         if receipt is Receipt.ACCEPTED and message.thread is not None:
             self._begun[_topic(message)] = None
-            if len(self._begun) > _REMEMBERED:
-                self._begun.popitem(last=False)
         return REFUSED if receipt in (Receipt.OVERLOADED, Receipt.CLOSED) else TAKEN
 
     def _turn(self, chat: str) -> asyncio.Lock:

@@ -7,7 +7,6 @@ takes it away; one that a process left behind when it died goes with the answer 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -18,6 +17,7 @@ from adapters.feishu.api import FeishuApi
 from adapters.feishu.errors import NO_SCOPE, WRONG_REACTION, FeishuError
 from core.clock import Clock
 from core.errors import DeliveryError, DeliveryUncertain
+from core.latest import Latest
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ class Signs:
         self._api = api
         self._clock = clock
         self._able = True
-        self._signs: OrderedDict[str, _Sign | None] = OrderedDict()
+        self._signs: Latest[str, _Sign | None] = Latest(_KEPT)
         """By question; None once there is an answer, or nothing of a sign is left."""
 
     async def put(self, address: Address) -> None:
@@ -57,7 +57,7 @@ class Signs:
                 sign.wanted = now
             return
         putting = asyncio.create_task(self._put(question))
-        self._remember(question, _Sign(putting, now))
+        self._signs[question] = _Sign(putting, now)
         try:
             await asyncio.shield(putting)
         except DeliveryError:
@@ -75,7 +75,7 @@ class Signs:
         sign = self._signs.get(question)
         if not question or (sign is None and (known or not earlier)):
             return
-        self._remember(question, None)
+        self._signs[question] = None
         try:
             async with asyncio.timeout(_TIMEOUT):
                 reaction = "" if sign is None else await asyncio.shield(sign.putting)
@@ -119,8 +119,3 @@ class Signs:
                 if now - sign.wanted > _LAPSED:
                     await self.take_away(Address(message_id=question, chat_id=""), earlier=False)
                 return
-
-    def _remember(self, question: str, sign: _Sign | None) -> None:
-        self._signs[question] = sign
-        if len(self._signs) > _KEPT:
-            self._signs.popitem(last=False)

@@ -8,7 +8,6 @@ shares files and holds the socket, are off.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +29,7 @@ from core.errors import (
     TargetGone,
 )
 from core.http_client import NotConnected
+from core.latest import Latest
 from core.proxy import proxy_for
 from core.untrusted import text_in
 
@@ -108,8 +108,8 @@ class SlackApi:
         self._methods: Methods | None = None
         self._client: AsyncWebClient | None = None
         self._session: aiohttp.ClientSession | None = None
-        self._pauses: dict[str, float] = {}
-        self._slots: OrderedDict[str, float] = OrderedDict()
+        self._pauses: Latest[str, float] = Latest(_REMEMBERED)
+        self._slots: Latest[str, float] = Latest(_REMEMBERED)
         self.refused = asyncio.Event()
         """Set by the first call whose token Slack refused."""
 
@@ -217,9 +217,6 @@ class SlackApi:
         if at - now > _LONGEST_WAIT:
             raise RateLimited(f"{method}: many messages wait for channel {channel!r}", retry_after=at - now)
         self._slots[channel] = at + _SLOT
-        self._slots.move_to_end(channel)
-        if len(self._slots) > _REMEMBERED:
-            self._slots.popitem(last=False)
         if at > now:
             await self._clock.sleep(at - now)
 

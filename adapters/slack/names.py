@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
@@ -14,6 +13,7 @@ from adapters.slack.api import SlackApi, SlackError
 from adapters.slack.belongs import Known, known_user
 from core.clock import Clock
 from core.errors import DeliveryError, TargetGone
+from core.latest import Latest
 from core.untrusted import part_in, text_in
 
 log = structlog.get_logger(__name__)
@@ -32,7 +32,7 @@ class Names:
     def __init__(self, api: SlackApi, clock: Clock) -> None:
         self._api = api
         self._clock = clock
-        self._names: OrderedDict[str, tuple[Known, float]] = OrderedDict()
+        self._names: Latest[str, tuple[Known, float]] = Latest(_KEPT)
         self._asking: dict[str, asyncio.Task[None]] = {}
         self._forbidden: set[str] = set()
 
@@ -95,6 +95,3 @@ class Names:
         finally:
             del self._asking[id]
         self._names[id] = (known, self._clock.monotonic())
-        self._names.move_to_end(id)
-        if len(self._names) > _KEPT:
-            self._names.popitem(last=False)

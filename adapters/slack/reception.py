@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +19,7 @@ from core.adapter import Inbox, Receipt
 from core.clock import Clock
 from core.commands import parse_command
 from core.errors import DeliveryError, StorageUnavailable
+from core.latest import Latest
 from core.messages import (
     AccountId,
     Belongs,
@@ -66,7 +66,7 @@ class Reception:
         self._prompts = prompts
         self._may = may
         self._errands: set[asyncio.Task[None]] = set()
-        self._untitled: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._untitled: Latest[tuple[str, str], None] = Latest(_UNTITLED)
         """Conversations in the assistant pane that have no title yet."""
 
     async def __aenter__(self) -> Self:
@@ -192,8 +192,6 @@ class Reception:
         if greeting is None or not self._may(greeting):
             return
         self._untitled[(channel, ts)] = None
-        if len(self._untitled) > _UNTITLED:
-            self._untitled.popitem(last=False)
         if self._prompts:
             prompts = [{"title": prompt[:75], "message": prompt} for prompt in self._prompts]
             await self._api.call(

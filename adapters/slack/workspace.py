@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ from adapters.slack.parse import time_of
 from core.adapter import IdempotencyKey, OutboundFile
 from core.clock import Clock
 from core.errors import DeliveryUnavailable, DeliveryUncertain, RateLimited, TargetGone
+from core.latest import Latest
 from core.markdown.dialects.slack import SLACK_MARKDOWN
 from core.messages import MessageId
 
@@ -61,12 +61,12 @@ class Workspace:
         self.can_stream = True
         """Slack may not know native streams here (GovSlack, an old server)."""
         self._can_type = True
-        self._trails: OrderedDict[str, Trail] = OrderedDict()
+        self._trails: Latest[str, Trail] = Latest(_KEPT)
         self._opening: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._born = clock.now()
-        self._doubts: OrderedDict[tuple[str, str], set[str]] = OrderedDict()
+        self._doubts: Latest[tuple[str, str], set[str]] = Latest(_KEPT)
         """Places, each with the question answered there, where messages of ours may be that nobody knows; their keys."""
-        self._typed: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._typed: Latest[tuple[str, str], float] = Latest(_KEPT)
 
     # Messages
 
@@ -151,12 +151,10 @@ class Workspace:
     def remember(self, ts: str, key: str) -> None:
         """This process made the message: nothing has to be asked about it."""
         self._trails[ts] = Trail(key)
-        if len(self._trails) > _KEPT:
-            self._trails.popitem(last=False)
 
     def trail(self, ts: str) -> Trail:
         """What is known of a message that this process made."""
-        return self._trails.setdefault(ts, Trail(""))
+        return self._trails.of(ts, lambda: Trail(""))
 
     async def upload(self, address: Address, file: OutboundFile) -> None:
         """Share a file in the place of the answer."""
@@ -218,9 +216,7 @@ class Workspace:
     def doubt(self, address: Address, key: str) -> None:
         """A message with this key, or a stream that has none yet, may be below the question without our knowing."""
         place = (address.channel, address.after)
-        self._doubts.setdefault(place, set()).add(key)
-        if len(self._doubts) > _KEPT:
-            self._doubts.popitem(last=False)
+        self._doubts.of(place, set).add(key)
 
     def in_doubt(self, address: Address) -> bool:
         """Whether a message of ours may be below the question that this process does not know."""
@@ -344,9 +340,6 @@ class Workspace:
         if not self._can_type or now - self._typed.get(place, -_STATUS_LASTS) < _STATUS_LASTS:
             return
         self._typed[place] = now
-        self._typed.move_to_end(place)
-        if len(self._typed) > _KEPT:
-            self._typed.popitem(last=False)
         try:
             await self.api.call(
                 "assistant_threads_setStatus", channel_id=address.channel, thread_ts=address.thread, status=_STATUS

@@ -6,7 +6,6 @@ Each question may go all the way to WeChat, so none is asked twice without need.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from wechaty_grpc.wechaty import puppet
 from adapters.wechat.service import PuppetService, Refused
 from core.clock import Clock
 from core.errors import DeliveryError
+from core.latest import Latest
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ class People:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._known: OrderedDict[tuple[str, str], tuple[Found, float]] = OrderedDict()
+        self._known: Latest[tuple[str, str], tuple[Found, float]] = Latest(_REMEMBERED)
         """Room (empty for a contact) and person, to what is known and until when."""
 
     async def names(self, service: PuppetService, room: str, me: str) -> dict[str, str]:
@@ -92,7 +92,4 @@ class People:
             log.info("a name is not known", person=key[1], room=key[0] or None, error=str(error))
             found, lasts = None, _UNKNOWN
         self._known[key] = found, self._clock.monotonic() + lasts
-        self._known.move_to_end(key)
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
         return found

@@ -7,7 +7,7 @@ from one connection to the next.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
@@ -25,6 +25,7 @@ from core.adapter import Inbox
 from core.clock import Clock
 from core.errors import DeliveryError
 from core.handover import hand_over
+from core.latest import Latest
 from core.messages import AccountId, InboundMessage
 
 log = structlog.get_logger(__name__)
@@ -70,7 +71,7 @@ class Reception:
         self._since = clock.now() - _OLD
         self._unfinished: dict[str, None] = {}
         """Ids in the order in which they were told of."""
-        self._done: OrderedDict[str, None] = OrderedDict()
+        self._done: Latest[str, None] = Latest(_MOST_DONE)
         """Ids of which nothing more is wanted."""
         self._upcoming: deque[str] = deque()
         self._under_way: set[str] = set()
@@ -139,8 +140,6 @@ class Reception:
         self._suspects.pop(id, None)
         del self._unfinished[id]
         self._done[id] = None
-        if len(self._done) > _MOST_DONE:
-            self._done.popitem(last=False)
 
     async def _insist(self, id: str, turn: Turn, ask: Callable[[], Awaitable[T]]) -> T | None:
         """Ask again and again, without holding up others any more. None where that is given up."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from core.adapter import IdempotencyKey, OutboundFile
 from core.clock import Clock
 from core.departures import Departures
 from core.errors import DeliveryError, DeliveryUnavailable, HeldBack
+from core.latest import Latest
 from core.messages import MessageId
 
 _GAP = 1.5
@@ -35,7 +35,7 @@ class Outgoing:
         self._clock = clock
         self._cdn_url = cdn_url
         self._gap = _GAP * pace
-        self._tickets: OrderedDict[str, tuple[str, float]] = OrderedDict()
+        self._tickets: Latest[str, tuple[str, float]] = Latest(_TICKETS)
         self.departures = Departures(clock)
         self.ready = False
 
@@ -78,9 +78,6 @@ class Outgoing:
             answer = await self._api.call("getconfig", {"ilink_user_id": address.user, "context_token": context})
             ticket = str(answer.get("typing_ticket") or "")
             self._tickets[address.user] = ticket, self._clock.monotonic() + _TICKET_LIFETIME
-            self._tickets.move_to_end(address.user)
-            if len(self._tickets) > _TICKETS:
-                self._tickets.popitem(last=False)
         if ticket:
             await self._sign(address, ticket, _TYPING)
 

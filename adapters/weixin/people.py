@@ -8,13 +8,13 @@ https://github.com/chenhg5/cc-connect/issues/1640), and nothing is shown more th
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import timedelta
 
 from adapters.weixin.address import Address
 from core.clock import Clock
 from core.errors import DeliveryError, HeldBack, RateLimited
+from core.latest import Latest
 
 WINDOW = timedelta(hours=24) - timedelta(minutes=5)
 """After the person's last message; what comes later is not shown, and nobody is told."""
@@ -48,13 +48,13 @@ class People:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._people: OrderedDict[str, _Person] = OrderedDict()
+        self._people: Latest[str, _Person] = Latest(_REMEMBERED)
 
     def wrote(self, address: Address) -> None:
         """A person wrote. A message that is delivered again changes nothing."""
         known = self._people.get(address.user)
         if known is None or (address.at >= known.address.at and address != known.address):
-            self._remember(address.user, _Person(address))
+            self._people[address.user] = _Person(address)
 
     def context(self, address: Address) -> str:
         """The newest `context_token` of the person. Raises HeldBack where nothing is taken until they write."""
@@ -82,11 +82,4 @@ class People:
         return RateLimited("the platform asks to wait", retry_after=pauses[person.refused - 1])
 
     def _person(self, address: Address) -> _Person:
-        return self._people.get(address.user) or self._remember(address.user, _Person(address))
-
-    def _remember(self, user: str, person: _Person) -> _Person:
-        self._people[user] = person
-        self._people.move_to_end(user)
-        if len(self._people) > _REMEMBERED:
-            self._people.popitem(last=False)
-        return person
+        return self._people.of(address.user, lambda: _Person(address))
