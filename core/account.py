@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -108,6 +108,9 @@ class AccountConfig(BaseModel):
     """The keys that every account takes. Unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    IDS: ClassVar[str] = "`/whoami` shows a person's own"
+    """Where somebody finds the ids of people on this platform, for who runs the gateway."""
 
     platform: str = Field("", description="Which platform; defaults to the account's name.")
     access: Access = Field(Access(), description="Who may talk to the bot.")

@@ -6,6 +6,7 @@ All of it is in memory, loaded once: the process owns the store. Changes go thro
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +23,10 @@ log = structlog.get_logger(__name__)
 LONGEST_ID = 200
 """Characters of an id that is decided about."""
 
+_MENTION = re.compile(r"<?@(?!@?[0-9a-f]{10})")
+"""How a name begins that a platform did not turn into an id. There are platforms whose ids begin with @, too: digits and
+letters up to f follow."""
+
 _NOTHING = PersonBudget()
 
 
@@ -31,12 +36,13 @@ def sender_of(message: InboundMessage) -> Person:
 
 
 def id_of(typed: str) -> UserId:
-    """A person's id as somebody typed or copied it. Raises ValueError for what cannot be one."""
+    """A person's id as somebody typed or copied it. Raises ValueError for what cannot be one, and for a name with @: whoever
+    reads that `@Bob` is kept out now would believe that Bob is."""
     id = typed.strip().strip("`").strip()
+    if _MENTION.match(id):
+        raise ValueError(f"a name is not a person's id: {typed[:40]!r}")
     if not id or len(id) > LONGEST_ID or not id.isprintable():
-        raise ValueError(
-            f"not a person's id: {typed[:40]!r}; `/whoami` shows them, at most {LONGEST_ID} characters each"
-        )
+        raise ValueError(f"not a person's id: {typed[:40]!r}, expected one line of at most {LONGEST_ID} characters")
     return UserId(id)
 
 

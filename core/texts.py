@@ -300,8 +300,8 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "{person} 是管理员，无法封禁。管理员由配置（`access.admins`）决定。",
     ),
     "no_person": (
-        "I need somebody's id, not their name, at most {longest} characters; `/whoami` shows a person's own.",
-        "需要用户的 ID，而不是名字（最长 {longest} 个字符）；用户可用 `/whoami` 查看自己的 ID。",
+        "I need somebody's id, not their name (at most {longest} characters). `/whoami` shows a person's own; `/access`, `chatgpt-ms people list` and `chatgpt-ms sessions list` show those of others.",
+        "需要用户的 ID，而不是名字（最长 {longest} 个字符）。用户可用 `/whoami` 查看自己的 ID；`/权限`、`chatgpt-ms people list` 和 `chatgpt-ms sessions list` 可查看其他人的 ID。",
     ),
     "budget_of": (
         "The budget of {person}: messages a day: {messages}; tokens a day: {tokens}; money a month: {money}.",

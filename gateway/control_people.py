@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from core.account import AccountConfig
 from core.archive import KnownPerson, PairingRequest
 from core.links import Links
 from core.messages import AccountId, Person
@@ -113,10 +114,12 @@ class PeopleControl:
         return AccountId(name)
 
     def _person(self, account: str, user: str) -> Person:
+        name = self._account(account)
         try:
-            return Person(self._account(account), id_of(user))
+            return Person(name, id_of(user))
         except ValueError as error:
-            raise Refused(str(error)) from None
+            known = self._config().accounts.get(account)
+            raise Refused(f"{error}; {AccountConfig.IDS if known is None else known.IDS}") from None
 
     def _settled(self, request: PairingRequest | None, code: str) -> dict[str, Any]:
         if request is None:

@@ -37,6 +37,8 @@ log = structlog.get_logger(__name__)
 class Config(AccountConfig):
     """`accounts.api`."""
 
+    IDS = "ids are NAMESPACE/USER, as programs name people, such as local/alice"
+
     timeout: Duration = Field(
         timedelta(seconds=180),
         gt=timedelta(0),

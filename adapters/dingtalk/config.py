@@ -38,6 +38,8 @@ _READY_MADE = (
 class Config(AccountConfig):
     """A robot of an app of one's own company, in stream mode. docs/platforms/dingtalk.md says where the keys are."""
 
+    IDS = "`/whoami` shows a person's own; it is the UserID (员工 UserID) in the admin console"
+
     client_id: str = Field("", description="Client ID (AppKey) of the app: Credentials and Basic Information.")
     client_secret: SecretStr = Field(SecretStr(""), description="Client Secret (AppSecret) of the app.")
     robot_code: str = Field(

@@ -13,6 +13,8 @@ from core.account import AccountConfig
 class Config(AccountConfig):
     """A bot of Discord's developer portal. See docs/platforms/discord.md."""
 
+    IDS = "`/whoami` shows a person's own; with Developer Mode on, a right click on somebody has Copy User ID"
+
     token: SecretStr = Field(SecretStr(""), description="The bot's token: developer portal, Bot, Reset Token.")
     api_url: str = Field(
         "https://discord.com/api/v10", description="Where Discord's HTTP API is; the gateway's address is asked there."

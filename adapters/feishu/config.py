@@ -13,6 +13,8 @@ from core.account import AccountConfig
 class Config(AccountConfig):
     """An app of Feishu's (or Lark's) developer console. docs/platforms/feishu.md says where the keys are."""
 
+    IDS = "`/whoami` shows a person's own (ou_…), which differs from app to app"
+
     app_id: str = Field("", description="App ID: Credentials & Basic Info; begins with cli_.")
     app_secret: SecretStr = Field(SecretStr(""), description="App Secret, beside the App ID.")
     mode: Literal["websocket", "webhook"] = Field(

@@ -13,6 +13,8 @@ from core.account import AccountConfig
 class Config(AccountConfig):
     """A Slack app that is installed in one workspace or organisation. docs/platforms/slack.md says where the keys are."""
 
+    IDS = "`/whoami` shows a person's own; in a profile it is under ⋮ › Copy member ID (U… or W…)"
+
     bot_token: SecretStr = Field(SecretStr(""), description="Bot User OAuth Token, begins with xoxb-.")
     app_token: SecretStr = Field(
         SecretStr(""), description="App-Level Token with connections:write, begins with xapp-; for `mode: socket`."

@@ -16,6 +16,8 @@ _TOKEN = re.compile(r"[\x21-\x7e]*")
 class Config(AccountConfig):
     """A Wechaty puppet service, which is logged in to a WeChat account. See docs/platforms/wechat.md."""
 
+    IDS = "`/whoami` shows a person's own (wxid_…)"
+
     access: PersonalAccess = Field(
         PersonalAccess(),
         description="Who may talk to the bot: strangers need a code that you approve, unless you say so.",

@@ -14,6 +14,8 @@ CDN_URL = "https://novac2c.cdn.weixin.qq.com/c2c"
 class Config(AccountConfig):
     """A bot that belongs to whoever scans its code with WeChat. There are no keys. See docs/platforms/weixin.md."""
 
+    IDS = "`/whoami` shows a person's own (…@im.wechat)"
+
     access: PersonalAccess = Field(
         PersonalAccess(),
         description="Who may talk to the bot: strangers need a code that you approve, unless you say so.",

@@ -164,10 +164,7 @@ def _by(asked: Asked) -> str:
 
 
 def _person(asked: Asked, typed: str) -> Person | None:
-    """Nobody for what is no id. `@Bob` is a name that a platform did not turn into an id: whoever reads that it is kept
-    out now would believe that Bob is."""
-    if typed.startswith(("@", "<@")):
-        return None
+    """Nobody for what is no id."""
     try:
         return Person(asked.message.account, id_of(typed))
     except ValueError:

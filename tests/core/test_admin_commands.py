@@ -88,12 +88,19 @@ async def test_nobody_can_keep_an_admin_out(gateway: Gateway) -> None:
     )
 
 
-@pytest.mark.parametrize("id", ["", " ", "a\nb", "a\x00b", "\u202eann", "a" * 201, "``", "@Bob", "<@U0BOB>"])
+@pytest.mark.parametrize(
+    "id", ["", " ", "a\nb", "a\x00b", "\u202eann", "a" * 201, "``", "@Bob", "@deadbeef", "<@U0BOB>"]
+)
 @pytest.mark.parametrize("command", ["allow", "block", "budget"])
 async def test_what_is_no_id_is_refused(gateway: Gateway, command: str, id: str) -> None:
     text = await told(gateway, f"/{command} {id}")
     assert "I need somebody's id" in text or "Please send" in text
     assert gateway.people.all() == []
+
+
+async def test_where_ids_are_found_is_said_in_the_admin_s_language(gateway: Gateway) -> None:
+    assert "`/access`, `chatgpt-ms people list` and `chatgpt-ms sessions list`" in await told(gateway, "/block @Bob")
+    assert "`/权限`、`chatgpt-ms people list` 和 `chatgpt-ms sessions list`" in await told(gateway, "/封禁 @Bob")
 
 
 async def test_whose_waiting_messages_are_answered_still(gateway: Gateway) -> None:

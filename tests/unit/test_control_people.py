@@ -104,6 +104,10 @@ async def test_letting_somebody_in_by_their_id_ends_their_waiting(ask: Ask, conf
         ("people.allow", {"account": "api", "user": " "}, "not a person's id: ' '"),
         ("people.allow", {"account": "api", "user": "a\nb"}, "not a person's id: 'a\\nb'"),
         ("people.allow", {"account": "api", "user": "x" * 201}, "at most 200 characters"),
+        ("people.allow", {"account": "api", "user": "@bob"}, "a name is not a person's id: '@bob'; ids are NAMESPACE/USER"),
+        ("people.block", {"account": "web", "user": " `@bob`"}, "`/whoami` shows a person's own"),
+        ("people.block", {"account": "slack", "user": "<@U0BOB>"}, "a name is not a person's id: '<@U0BOB>'; `/whoami`"),
+        ("people.budget", {"account": "api", "user": "@bob", "changes": {}}, "a name is not a person's id"),
         ("people.budget", {**ANN, "changes": {"tokens_per_day": 10**13}}, "tokens_per_day: got 10000000000000"),
         ("people.budget", {**ANN, "changes": {"money_per_month": float("nan")}}, "money_per_month: got nan"),
     ],
@@ -115,6 +119,23 @@ async def test_what_cannot_be_is_refused_with_the_way_out(
         await ask(command, **arguments)
     assert caught.value.exit_code == 1
     assert await ask("people.list") == []
+
+
+async def test_a_name_is_refused_with_where_that_platform_shows_ids(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        f"storage: {{url: 'sqlite:{tmp_path}/test.db'}}\n"
+        "accounts: {team: {platform: slack, bot_token: xoxb-1, app_token: xapp-1}, dingtalk: {client_id: a, client_secret: b}}\n"
+    )
+    config = load(file, {})
+    for account, place in (("team", "Copy member ID (U… or W…)"), ("dingtalk", "员工 UserID")):
+        with pytest.raises(GatewayError, match=re.escape(place)):
+            await carry_out(config, "people.block", {"account": account, "user": "@bob"})
+
+
+async def test_ids_that_begin_with_an_at_sign_are_no_names(ask: Ask) -> None:
+    web = {"account": "api", "user": "@7c2e5b0a9d"}
+    assert (await ask("people.block", **web))["user"] == "@7c2e5b0a9d"
 
 
 async def test_money_is_not_limited_where_nobody_knows_what_a_model_costs(tmp_path: Path) -> None:
