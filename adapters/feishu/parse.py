@@ -33,7 +33,10 @@ RECEIVED = "im.message.receive_v1"
 FORWARDED = "merge_forward"
 """The kind of a message that holds others."""
 
-_DIRECT, _GROUP = "p2p", "group"
+_DIRECT = "p2p"
+_PLACES = (_DIRECT, "group", "topic_group")
+"""Groups in which every message is a topic have a kind of their own, which the document does not name
+(https://github.com/openclaw/openclaw/pull/78310)."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_QUOTE = 4_000
 """Characters."""
@@ -54,7 +57,7 @@ def parse_message(payload: Any, *, account: AccountId, identity: Identity) -> In
         return None  # `bot`: an app, perhaps this one
     id, chat, place = (text_in(message, key) for key in ("message_id", "chat_id", "chat_type"))
     sent_at = _time(message.get("create_time")) or _time(part_in(payload, "header").get("create_time"))
-    if not id or not chat or sent_at is None or place not in (_DIRECT, _GROUP):
+    if not id or not chat or sent_at is None or place not in _PLACES:
         return None  # an unknown kind of place is no direct chat
     content = content_of(text_in(message, "message_type"), message.get("content"), id)
     if content is None:

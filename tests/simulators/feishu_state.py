@@ -182,7 +182,7 @@ class FeishuMessage:
             "create_time": str(self.created),
             "update_time": str(self.updated or self.created),
             "chat_id": self.chat.id,
-            "chat_type": self.chat.kind,
+            "chat_type": "topic_group" if self.chat.topics else self.chat.kind,
             "message_type": self.type,
             "content": self.content,
             **({"mentions": mentions} if mentions else {}),

@@ -71,6 +71,12 @@ def test_who_mentions_everybody_or_others_does_not_mean_the_bot(name: str) -> No
     assert not message(name).mentions_bot
 
 
+def test_a_group_of_topics_is_a_group() -> None:
+    found = message("topic-root", chat_type="topic_group")
+    assert (found.is_direct, found.thread) == (False, message("topic-root").thread)
+    assert not Address.load(found.reply_to).direct
+
+
 def test_a_topic_is_a_thread_and_a_reply_outside_of_topics_is_none() -> None:
     assert message("topic-reply").thread == "omt_d4be107c616a"
     assert message("topic-root").thread is not None
