@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from adapters.dingtalk.address import Address
+from adapters.dingtalk.forwarded import forwarded
 from core.clock import SystemClock
 from core.messages import (
     AccountId,
@@ -33,6 +34,7 @@ Payload = Mapping[str, Any]
 
 _DIRECT, _GROUP = "1", "2"
 """Kinds of conversation. There may be others one day: they are refused, not taken for direct."""
+_FORWARDED = "chatRecord"
 _OVER_QUOTA = 20001
 _MOST_FILES = 20
 _MOST_MILLISECONDS = 10**14
@@ -84,7 +86,7 @@ def parse_message(payload: Any, *, account: AccountId) -> InboundMessage | None:
         is_direct=kind == _DIRECT,
         mentions_bot=_mentioned(payload, robot),
         text=text.strip(),
-        quoted=_quoted(payload, sender, robot),
+        quoted=forwarded(part_in(payload, "content")) if _is_forwarded(payload) else _quoted(payload, sender, robot),
         attachments=attachments,
         sent_at=sent_at,
         reply_to=address.dump(),
@@ -96,8 +98,12 @@ def over_quota(payload: Any) -> bool:
     return isinstance(payload, Mapping) and payload.get("errorCode") in (_OVER_QUOTA, str(_OVER_QUOTA))
 
 
+def _is_forwarded(payload: Payload) -> bool:
+    return text_in(payload, "msgtype") == _FORWARDED
+
+
 def _read(payload: Payload) -> tuple[str, tuple[Attachment, ...]]:
-    """Text and files; forwarded conversations, cards and kinds that are not known have neither."""
+    """Text and files; cards and kinds that are not known have neither. What was forwarded is quoted."""
     content = part_in(payload, "content")
     code = text_in(payload, "robotCode")
     match text_in(payload, "msgtype"):
@@ -105,6 +111,9 @@ def _read(payload: Payload) -> tuple[str, tuple[Attachment, ...]]:
             return text_in(part_in(payload, "text"), "content"), ()
         case "markdown":
             return text_in(content, "text"), ()
+        case kind if kind == _FORWARDED:
+            title = text_in(content, "title").strip()
+            return f"[Forwarded messages: {title}]" if title else "[Forwarded messages]", ()
         case "richText":
             return _rich_text(content, text_in(payload, "chatbotUserId")), _pictures(content, code)
         case "picture":

@@ -112,6 +112,36 @@ def test_who_is_quoted(author: str, name: str) -> None:
     assert message("quote-of-text", text=text).quoted == Quoted(author=name, text="so it is")
 
 
+def forwarded(**content: Any) -> InboundMessage:
+    return message("chat-record", content={**payload("chat-record")["content"], **content})
+
+
+def test_a_forwarded_conversation_is_data_with_its_authors() -> None:
+    found = forwarded()
+    assert found.text == "[Forwarded messages: Ann and Bob]"
+    assert found.quoted == Quoted(author="several people, forwarded", text="Ann: when?\nBob: tomorrow")
+    records = [{"senderNick": "Ann", "msgType": "picture", "downloadCode": "x"}, {"content": {"text": "well"}}, 7]
+    assert forwarded(title=None, chatRecord=records).text == "[Forwarded messages]"
+    assert forwarded(chatRecord=records).quoted == Quoted(
+        author="several people, forwarded", text="Ann: [picture]\nsomebody: well"
+    )
+
+
+def test_names_that_a_forwarded_conversation_has_in_its_summary_alone_are_found_there() -> None:
+    records = json.dumps([{"senderId": "$:x", "content": "when?"}, {"senderId": "$:y", "content": "tomorrow"}])
+    both = forwarded(chatRecord=records, summary=json.dumps(["Ann:when?", "Bob：tomorrow"])).quoted
+    assert both == forwarded().quoted
+
+
+@pytest.mark.parametrize(("record", "summary"), [("[]", "[]"), (None, None), ("{", " "), ([], 7)])
+def test_a_forwarded_conversation_of_which_nothing_is_told_is_a_message_all_the_same(record: Any, summary: Any) -> None:
+    found = forwarded(chatRecord=record, summary=summary)
+    assert (found.text, found.quoted) == ("[Forwarded messages: Ann and Bob]", None)
+    summed_up = forwarded(chatRecord=record, summary="Ann: when?").quoted
+    assert summed_up is not None
+    assert summed_up.text == "Ann: when?"
+
+
 def test_whoever_comes_from_outside_has_an_id_that_nobody_in_the_company_can_have() -> None:
     found = message("external-sender")
     assert found.sender.id.startswith("$:")
@@ -138,7 +168,7 @@ def test_people_of_another_company_are_external(name: str, changes: dict[str, An
 
 
 def test_what_nobody_wrote_or_nobody_can_read_is_no_message() -> None:
-    for name in ("chat-record", "interactive-card", "unknown-kind", "unknown-conversation", "over-quota"):
+    for name in ("interactive-card", "unknown-kind", "unknown-conversation", "over-quota"):
         assert read(name) is None, name
     assert read("text-direct", senderId=ME) is None
     assert read("text-direct", msgId="") is None
