@@ -16,6 +16,7 @@ from typing import Any
 from adapters.dingtalk.address import Address
 from adapters.dingtalk.forwarded import forwarded
 from core.clock import SystemClock
+from core.commands import with_person
 from core.messages import (
     AccountId,
     Attachment,
@@ -85,7 +86,7 @@ def parse_message(payload: Any, *, account: AccountId) -> InboundMessage | None:
         channel=ChannelId(conversation),
         is_direct=kind == _DIRECT,
         mentions_bot=_mentioned(payload, robot),
-        text=text.strip(),
+        text=with_person(text.strip(), _others(payload, robot)),
         quoted=forwarded(part_in(payload, "content")) if _is_forwarded(payload) else _quoted(payload, sender, robot),
         attachments=attachments,
         sent_at=sent_at,
@@ -187,6 +188,13 @@ def _mentioned(payload: Payload, robot: str) -> bool:
         return text_in(payload, "conversationType") == _GROUP
     among = bool(robot) and any(text_in(each, "dingtalkId") == robot for each in items_in(payload, "atUsers"))
     return payload.get("isInAtList") is True or among
+
+
+def _others(payload: Payload, robot: str) -> list[UserId]:
+    """Whom a message mentions beside the robot. Of their names the text may have nothing
+    (https://github.com/QwenLM/qwen-code/issues/8638)."""
+    ids = ((text_in(each, "staffId"), text_in(each, "dingtalkId")) for each in items_in(payload, "atUsers"))
+    return [_user_id(staff, other) for staff, other in ids if robot and (staff or other) and other != robot]
 
 
 def _belongs(payload: Payload, staff: str) -> Belongs:

@@ -15,6 +15,7 @@ from html import unescape
 from typing import Any
 
 from adapters.wechat.address import Address
+from core.commands import with_person
 from core.messages import AccountId, Attachment, ChannelId, EventId, InboundMessage, MessageId, Quoted, Sender, UserId
 from core.untrusted import part_in, text_in
 
@@ -68,7 +69,9 @@ def parse_message(payload: Any, *, account: AccountId, now: datetime | None = No
     if not isinstance(kind, int) or (kind != _TEXT and kind not in _FILES) or sent_at is None:
         return None
     quoted, text = _unquoted(text_in(message, "text")) if kind == _TEXT else (None, "")
-    mentioned, text = _unaddressed(text, me, message.get("mention_ids")) if room else (True, text)
+    mentioned, text = _unaddressed(text, me, _mentions(message)) if room else (True, text)
+    if room:
+        text = with_person(text, [one for one in _mentions(message) if one != text_in(me, "id")])
     name = (text_in(member, "room_alias") if room else "") or text_in(contact, "name") or text_in(member, "name")
     return InboundMessage(
         id=MessageId(id),
@@ -99,9 +102,14 @@ def _unquoted(text: str) -> tuple[Quoted | None, str]:
     return (Quoted(author=match["author"], text=quoted) if quoted else None), match["rest"]
 
 
-def _unaddressed(text: str, me: Mapping[str, Any], mention_ids: Any) -> tuple[bool, str]:
+def _mentions(message: Mapping[str, Any]) -> list[str]:
+    """Ids of those that the message mentions, as far as the puppet tells."""
+    found = message.get("mention_ids")
+    return [id for id in found if isinstance(id, str) and id] if isinstance(found, list) else []
+
+
+def _unaddressed(text: str, me: Mapping[str, Any], mentions: list[str]) -> tuple[bool, str]:
     """Whether the bot is mentioned, by its id or by a name that it goes by, and the text without that."""
-    mentions = mention_ids if isinstance(mention_ids, list) else []
     names = sorted((text_in(me, "name"), text_in(me, "room_alias")), key=len, reverse=True)
     bare = text
     for name in (name for name in names if 0 < len(name) <= _LONGEST_NAME):

@@ -2,6 +2,15 @@
 
 from core.commands.asked import Running
 from core.commands.commands import Commands
-from core.commands.names import FOR_ADMINS, PRIVATE, Command, is_about_somebody, parse_command
+from core.commands.names import FOR_ADMINS, PRIVATE, Command, is_about_somebody, parse_command, with_person
 
-__all__ = ["FOR_ADMINS", "PRIVATE", "Command", "Commands", "Running", "is_about_somebody", "parse_command"]
+__all__ = [
+    "FOR_ADMINS",
+    "PRIVATE",
+    "Command",
+    "Commands",
+    "Running",
+    "is_about_somebody",
+    "parse_command",
+    "with_person",
+]

@@ -10,6 +10,7 @@ from core.account import AccountConfig
 from core.archive import PersonBudget
 from core.clock import Clock
 from core.commands.asked import Asked, Handlers
+from core.commands.names import BUDGETS, DEFAULT
 from core.limits import Limits
 from core.links import Links
 from core.loop_guard import LoopGuard
@@ -171,15 +172,11 @@ def _person(asked: Asked, typed: str) -> Person | None:
         return None
 
 
-_DEFAULT = ("default", "默认")
-_KEYS = {"messages": "messages_per_day", "tokens": "tokens_per_day", "money": "money_per_month"}
-
-
 def _split(argument: str) -> tuple[str, list[str]]:
     """The id, which may have blanks in it, and the words after it that say what to set."""
     words = [word for word in argument.split(" ") if word]  # any other blank makes an id that is none
     end = len(words)
-    while end > 1 and (words[end - 1].lower() in (*_DEFAULT, *_KEYS) or "=" in words[end - 1]):
+    while end > 1 and (words[end - 1].lower() in (*DEFAULT, *BUDGETS) or "=" in words[end - 1]):
         end -= 1
     return " ".join(words[:end]), words[end:]
 
@@ -187,15 +184,15 @@ def _split(argument: str) -> tuple[str, list[str]]:
 def _changed(budget: PersonBudget, changes: Sequence[str]) -> PersonBudget:
     """Raises ValueError for what is not understood."""
     for change in changes:
-        if change.lower() in _DEFAULT:
+        if change.lower() in DEFAULT:
             budget = PersonBudget()
             continue
         name, _, value = change.partition("=")
-        if name.lower() not in _KEYS:
+        if name.lower() not in BUDGETS:
             raise ValueError(f"no such limit: {name!r}")
-        key, value = _KEYS[name.lower()], value.replace(",", "").lower()
+        key, value = BUDGETS[name.lower()], value.replace(",", "").lower()
         read = float if key == "money_per_month" else int
-        budget = PersonBudget(**(asdict(budget) | {key: None if value in _DEFAULT else read(value)}))
+        budget = PersonBudget(**(asdict(budget) | {key: None if value in DEFAULT else read(value)}))
     return budget
 
 

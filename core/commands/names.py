@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from core.texts import SLASHES
@@ -67,6 +67,32 @@ def parse_command(text: str) -> Command | None:
     if name is None or (argument and name not in _WITH_ARGUMENT):
         return None
     return Command(name, argument)
+
+
+DEFAULT = ("default", "默认")
+"""Words for what is not set any more."""
+
+BUDGETS = {"messages": "messages_per_day", "tokens": "tokens_per_day", "money": "money_per_month"}
+"""What `/budget` sets, by the words for it."""
+
+
+def with_person(text: str, mentioned: Collection[str]) -> str:
+    """For platforms that tell whom a message mentions, but not where in it: a command about somebody with their id for the
+    name, or at the place of a name that the platform took out. Other texts, and where it is not clear who is meant, as
+    they are."""
+    command, ids = parse_command(text), set(mentioned)
+    if command is None or command.name not in _OF_PEOPLE or len(ids) != 1:
+        return text
+    words = command.argument.split()
+    named = next((place for place, word in enumerate(words) if _sets_budget(word)), len(words))
+    name = " ".join(words[:named])
+    if name and (not name.startswith("@") or "@" in name[1:]):
+        return text
+    return " ".join((text.split(maxsplit=1)[0], *ids, *words[named:]))
+
+
+def _sets_budget(word: str) -> bool:
+    return word.lower() in DEFAULT or word.partition("=")[0].lower() in BUDGETS
 
 
 def is_about_somebody(text: str) -> bool:

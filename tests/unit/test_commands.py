@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.commands import Command, parse_command
+from core.commands import Command, parse_command, with_person
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,28 @@ from core.commands import Command, parse_command
 )
 def test_a_text_is_a_command_or_a_question(text: str, command: Command | None) -> None:
     assert parse_command(text) == command
+
+
+@pytest.mark.parametrize(
+    ("text", "mentioned", "read"),
+    [
+        ("/block @Bob", ["b1"], "/block b1"),
+        ("／封禁　@Bob\u2005", ["b1", "b1"], "／封禁 b1"),
+        ("/block", ["b1"], "/block b1"),
+        ("/budget @Bob Hill\u2005tokens=5 money=default", ["b1"], "/budget b1 tokens=5 money=default"),
+        ("/budget  tokens=5", ["b1"], "/budget b1 tokens=5"),
+        ("/额度 默认", ["b1"], "/额度 b1 默认"),
+        ("/budget @Bob", ["b1"], "/budget b1"),
+        ("/block @Bob", [], "/block @Bob"),
+        ("/block @Bob", ["b1", "c1"], "/block @Bob"),
+        ("/block @Bob @Carl", ["b1"], "/block @Bob @Carl"),
+        ("/block c1", ["b1"], "/block c1"),
+        ("/approve @Bob", ["b1"], "/approve @Bob"),
+        ("ask @Bob", ["b1"], "ask @Bob"),
+    ],
+)
+def test_a_command_about_the_one_who_is_mentioned_gets_their_id(text: str, mentioned: list[str], read: str) -> None:
+    assert with_person(text, mentioned) == read
 
 
 def test_only_retry_waits_for_its_turn() -> None:

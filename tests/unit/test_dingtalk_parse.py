@@ -61,6 +61,17 @@ def test_a_mention_of_others_or_of_everybody_alone_is_none_of_the_bot() -> None:
     assert not message("text-direct", isInAtList=None, atUsers=None).mentions_bot
 
 
+@pytest.mark.parametrize("typed", [" /block @Bob", "  /block  "])
+def test_a_command_about_somebody_has_the_id_that_their_messages_carry(typed: str) -> None:
+    others = payload("text-group-others-mentioned")["atUsers"]
+    assert message("text-group-others-mentioned", text={"content": typed}).text == "/block 054632473136322716"
+    outside = [others[0], {"dingtalkId": "$:LWCP_v1:$hnDL6J3jSFO1+VXckD8/zQ=="}]
+    changes = {"text": {"content": typed}, "atUsers": outside}
+    assert message("text-group-others-mentioned", **changes).text == "/block $:LWCP_v1:$hnDL6J3jSFO1+VXckD8/zQ=="
+    two = {"text": {"content": typed}, "atUsers": [*others, {"staffId": "1"}]}
+    assert message("text-group-others-mentioned", **two).text == typed.strip()
+
+
 @pytest.mark.parametrize("kind", ["3", "", None, 1, "direct"])
 def test_an_unknown_kind_of_place_is_not_taken_for_a_direct_chat(kind: Any) -> None:
     assert read("text-direct", conversationType=kind) is None

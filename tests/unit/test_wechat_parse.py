@@ -93,6 +93,14 @@ def test_a_mention_by_a_name_that_nobody_told_is_taken_out_where_it_is_the_only_
     assert (both.mentions_bot, both.text) == (True, "@Some Name\u2005and @Bob\u2005hi")
 
 
+def test_a_command_about_somebody_has_the_id_that_their_messages_carry() -> None:
+    both = ["wxid_robot00000001", "wxid_bob"]
+    assert said("room-mention-by-name", "@Robot\u2005/block @Bob\u2005", mention_ids=both).text == "/block wxid_bob"
+    assert said("room-mention-by-name", "/block @Bob\u2005", mention_ids=["wxid_bob"]).text == "/block wxid_bob"
+    untold = said("room-mention-by-name", "@Robot\u2005/block @Bob", mention_ids=[])
+    assert untold.text == "/block @Bob"
+
+
 def test_a_name_of_signs_is_no_pattern() -> None:
     written = payload("room-mention-by-name")
     written["self"]["name"] = ".*(["
