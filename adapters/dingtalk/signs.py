@@ -20,7 +20,7 @@ from adapters.dingtalk.address import Address
 from adapters.dingtalk.api import DingTalkApi
 from adapters.dingtalk.failures import DingTalkError
 from core.clock import Clock
-from core.errors import DeliveryError, DeliveryUncertain, TargetGone
+from core.errors import DeliveryError, DeliveryUnavailable, DeliveryUncertain, RateLimited, TargetGone
 from core.latest import Latest
 
 log = structlog.get_logger(__name__)
@@ -32,6 +32,8 @@ _EMOTION = {"emotionId": "2659900", "emotionName": _NAME, "text": _NAME, "backgr
 _FADES = 180.0
 """Seconds after the last sign of life; a whole answer may take 120."""
 _LOOK = 30.0
+_LATER = (2.0, 10.0, 30.0, 90.0)
+"""Seconds after which one is taken away again where that failed."""
 _MOST = 1_000
 """Calls that are under way."""
 _KEPT = 5_000
@@ -87,7 +89,7 @@ class Signs:
         if sign is not None:
             sign.seen = self._clock.monotonic()
         elif address.message not in self._signs and len(self._tasks) < _MOST:
-            call = self._begin(self._call(address, "reply"))
+            call = self._begin(self._put(address))
             self._signs[address.message] = _Sign(address, call, self._clock.monotonic())
             await asyncio.shield(call)  # whoever waits may go: the sign has to be known
 
@@ -109,11 +111,35 @@ class Signs:
     async def _take_away(self, address: Address, sign: _Sign | None) -> None:
         if sign is not None:
             await asyncio.wait({sign.call})
-        if sign is None or sign.call.cancelled() or sign.call.result():
-            await self._call(address, "recall")
+        if sign is not None and not sign.call.cancelled() and not sign.call.result():
+            return
+        for pause in (0.0, *_LATER):
+            await self._clock.sleep(pause)
+            try:
+                await self._call(address, "recall")
+            except (RateLimited, DeliveryUnavailable, DeliveryUncertain) as error:
+                log.debug("a thinking sign is taken away later", error=str(error))
+            except DeliveryError as error:
+                log.debug("a thinking sign cannot be taken away", error=str(error))
+                return
+            else:
+                return
 
-    async def _call(self, address: Address, what: str) -> bool:
-        """Whether it may have taken effect."""
+    async def _put(self, address: Address) -> bool:
+        """Whether it may be there now."""
+        try:
+            await self._call(address, "reply")
+        except (DingTalkError, TargetGone) as error:
+            if self._usable:
+                log.info("there is no thinking sign here", error=str(error))
+                self._usable = False
+            return False
+        except DeliveryError as error:
+            log.debug("a thinking sign failed", error=str(error))
+            return isinstance(error, DeliveryUncertain)
+        return True
+
+    async def _call(self, address: Address, what: str) -> None:
         body = {
             "robotCode": address.robot or self._robot,
             "openMsgId": address.message,
@@ -122,17 +148,7 @@ class Signs:
             "emotionName": _NAME,
             "textEmotion": _EMOTION,
         }
-        try:
-            await self._api.call("POST", f"/v1.0/robot/emotion/{what}", body)
-        except (DingTalkError, TargetGone) as error:
-            if what == "reply" and self._usable:
-                log.info("there is no thinking sign here", error=str(error))
-                self._usable = False
-            return False
-        except DeliveryError as error:
-            log.debug("a thinking sign failed", error=str(error))
-            return isinstance(error, DeliveryUncertain)
-        return True
+        await self._api.call("POST", f"/v1.0/robot/emotion/{what}", body)
 
     def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)

@@ -70,6 +70,7 @@ class FeishuAdapter(Adapter, CatchesUp, FetchesFiles, Diagnoses):
             stack.push_async_callback(self._api.close)
             await self._api.sign_in()
             await self._bot.ask()
+            await stack.enter_async_context(self._chats.signs)
             # A file's address is made here, so no host but the API's is asked for one.
             files = Files(hosts=(), api_url=self._config.api_url, proxy=self._api.proxy)
             self._files = await stack.enter_async_context(files)

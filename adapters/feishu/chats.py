@@ -39,7 +39,7 @@ class Chats:
         self.cards = Cards(api, clock)
         self.growing = 0
         """Answers that are being shown while they are written; they share the calls that an app may make."""
-        self._signs = Signs(api, clock)
+        self.signs = Signs(api, clock)
         self._born_ms = int(clock.now().timestamp() * 1000)
         self._answers: Latest[str, list[Card]] = Latest(_KEPT)
 
@@ -132,11 +132,11 @@ class Chats:
 
     async def typing(self, address: Address) -> None:
         """Show that an answer is being written."""
-        await self._signs.put(address)
+        await self.signs.put(address)
 
     async def answered(self, address: Address) -> None:
         """There is something to read."""
-        await self._signs.take_away(address, earlier=address.sent_at_ms < self._born_ms)
+        await self.signs.take_away(address, earlier=address.sent_at_ms < self._born_ms)
 
     async def attach(self, address: Address, file: OutboundFile, uuid: str) -> Shown:
         """Upload a file and send it.

@@ -421,6 +421,20 @@ async def test_a_sign_that_cannot_be_taken_away_says_nothing_of_others(dingtalk:
         assert dingtalk.world.signs["bot", question] == 1
 
 
+@pytest.mark.parametrize("kind", ["broken", "html", "limit"])
+async def test_a_sign_that_could_not_go_with_the_answer_goes_later(
+    dingtalk: SimulatedDingTalk, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr("adapters.dingtalk.signs._LATER", (0.1, 2.0, 3.0))
+    question = (await dingtalk.person_writes("hello", direct=False)).message
+    here = address(dingtalk, message=question)
+    async with signed_in(dingtalk, card_template="") as adapter:
+        await adapter._signs.show(here)
+        dingtalk.api.faults += [Fault(("POST /v1.0/robot/emotion/recall",), kind) for _ in range(2)]
+        await adapter.reply(here.dump()).send("an answer", key=KEY)
+        await until(lambda: dingtalk.world.signs["bot", question] == 0)
+
+
 async def test_signing_out_takes_signs_away_whose_answer_was_just_given(dingtalk: SimulatedDingTalk) -> None:
     question = (await dingtalk.person_writes("hello", direct=False)).message
     async with signed_in(dingtalk) as adapter:

@@ -21,6 +21,7 @@ from core.clock import SystemClock
 from core.delivery import parts_of
 from core.errors import DeliveryUncertain, RateLimited, TargetGone
 from core.messages import MessageId, ReplyAddress
+from tests.clock import HeldClock
 from tests.contract.world import missing, until
 from tests.simulators.feishu import SimulatedFeishu
 from tests.simulators.feishu_content import MOST_RICH, size_in_request
@@ -255,7 +256,7 @@ async def test_the_sign_is_put_up_once_and_goes_with_the_answer(place: Desk) -> 
 async def test_a_sign_that_nobody_waits_for_goes_too(place: Desk) -> None:
     await place.chats.api.token()
     typing = asyncio.create_task(place.reply().typing())
-    await until(lambda: place.chats._signs._signs)
+    await until(lambda: place.chats.signs._signs)
     typing.cancel()
     await place.reply().send("Because.", key=KEY)
     await asyncio.wait([typing])
@@ -307,6 +308,30 @@ async def test_no_answer_fails_for_its_sign(feishu: SimulatedFeishu, place: Desk
     feishu.api.faults.append(Fault(("im.v1.message_reaction.delete",), "html"))
     await place.reply().send("Because.", key=KEY)
     assert place.texts() == ["Because."]
+
+
+@pytest.mark.parametrize("kind", ["html", "broken"])
+async def test_a_sign_that_could_not_go_with_the_answer_goes_later(feishu: SimulatedFeishu, kind: str) -> None:
+    time = HeldClock()
+    async with desk(feishu, clock=time) as place, place.chats.signs:
+        await place.reply().typing()
+        apis = ("im.v1.message_reaction.delete", "im.v1.message_reaction.list")
+        feishu.api.faults += [Fault(apis, kind) for _ in range(2)]
+        await place.reply().send("Because.", key=KEY)
+        assert place.question.reactions
+        for _ in range(3):
+            await until(lambda: time.sleeping)
+            await time.advance(10)
+        await until(lambda: not place.question.reactions)
+
+
+async def test_a_sign_goes_whose_question_ends_without_an_answer(feishu: SimulatedFeishu) -> None:
+    time = HeldClock()
+    async with desk(feishu, clock=time) as place, place.chats.signs:
+        await place.reply().typing()
+        await until(lambda: time.sleeping)
+        await time.advance(80)
+        await until(lambda: not place.question.reactions)
 
 
 # Files
