@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 import structlog
 
 from core.adapter import CanFail, Failure, FailureCode, IdempotencyKey, Kept, ReplyChannel
-from core.budgets import BudgetInUse, Budgets
+from core.budgets import UNBOUNDED, BudgetInUse, Budgets
 from core.clock import Clock
 from core.commands import Commands
 from core.delivery import Delivery, failure_json, mistake, parted, parts_of, tell, until_stored
@@ -151,9 +151,9 @@ class Dispatcher:
             self._errand(self._carry_out(inbox, conversation, done))
 
     def stop(self, conversation: ConversationKey) -> bool:
-        """End the running turn with what it has shown; False if none runs."""
+        """End the running turn with what it has shown, or the one that waits for a budget; False if there is none."""
         worker = self._workers.get(conversation)
-        return worker is not None and worker.answering and worker.stopper.stop(Stop.PERSON)
+        return worker is not None and (worker.answering or worker.held_up) and worker.stopper.stop(Stop.PERSON)
 
     def supersede(self, conversation: ConversationKey, waiting: Sequence[InboxRow]) -> None:
         """End the running turn without history; tell those who wait for an answer to `waiting` that none will come."""
@@ -180,6 +180,11 @@ class Dispatcher:
         """Whether a turn of this conversation runs."""
         worker = self._workers.get(conversation)
         return worker is not None and worker.answering
+
+    def held_up(self, conversation: ConversationKey) -> bool:
+        """Whether its next question waits for a budget."""
+        worker = self._workers.get(conversation)
+        return worker is not None and worker.held_up
 
     @property
     def workers(self) -> int:
@@ -219,7 +224,7 @@ class Dispatcher:
                     return
                 before, worker.stopper = worker.waiting, Stopper()
                 try:
-                    turn = await self._begin(conversation, worker.stopper)
+                    turn = await self._begin(conversation, worker)
                 except Stopped:  # while it waited for a budget: what there is to begin may be another one now
                     worker.left = worker.left or left
                     continue
@@ -249,9 +254,10 @@ class Dispatcher:
             else:
                 await self._delivery.deliver(reply, reply_parts)
 
-    async def _begin(self, conversation: ConversationKey, stopper: Stopper) -> Turn | None:
-        """The next turn, as soon as every budget has room for it. Raises Stopped while it waits for that."""
-        ticket = self._headroom.ticket()
+    async def _begin(self, conversation: ConversationKey, worker: Worker) -> Turn | None:
+        """The next turn, as soon as every budget has room for it. Raises Stopped while it waits for that. One that its
+        person stops meanwhile is begun all the same: it asks nothing, and ends as every answer that was stopped."""
+        ticket, budgets = self._headroom.ticket(), self._budgets
         try:
             while True:
                 settings = self.settings
@@ -260,7 +266,7 @@ class Dispatcher:
                     conversation,
                     most=1 if settings.busy == "queue" else _MERGED,
                     idle_after=settings.idle_after,
-                    budgets=self._budgets,
+                    budgets=budgets,
                     ahead=ticket.ahead,
                 )
                 ticket.attempt()
@@ -268,10 +274,17 @@ class Dispatcher:
                     return await until_stored(begin, self._clock)
                 except BudgetInUse as in_use:
                     log.debug("an answer waits for its budget", subject=in_use.subject)
-                    await stopper.before(partial(ticket.wait, in_use.subject))
+                    worker.held_up = True
+                    try:
+                        await worker.stopper.before(partial(ticket.wait, in_use.subject))
+                    except Stopped as stopped:
+                        if stopped.why is not Stop.PERSON:
+                            raise
+                        budgets = UNBOUNDED
                 if self._draining:
                     raise Stopped(Stop.SHUTDOWN)
         finally:
+            worker.held_up = False
             ticket.close()
 
     async def _run(self, turn: Turn, worker: Worker) -> None:

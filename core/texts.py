@@ -126,6 +126,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "The model would not answer this message. Rephrasing it may help. ({id})",
         "模型没有回答这条消息，换个说法也许可以。（{id}）",
     ),
+    "model_cut_short": (
+        "The model came to its longest answer before it had said anything. A simpler question may help. ({id})",
+        "模型还没说出内容就达到了回答的长度上限，把问题问得简单些也许可以。（{id}）",
+    ),
     "context_too_long": (
         "This is more text than the model can take at once. Please shorten it or start afresh with /new. ({id})",
         "内容超出了模型一次能处理的长度，请缩短，或用 /new 开始新会话。（{id}）",
@@ -157,6 +161,11 @@ _TEXTS: dict[str, tuple[str, str]] = {
     # Marks on answers
     "stopped": ("(stopped)", "（已停止）"),
     "interrupted": ("(interrupted)", "（已打断）"),
+    "cut_short": (
+        "(This is as long as one answer can be. Ask me to go on for the rest.)",
+        "（一次回答的长度到此为止，可以让我继续。）",
+    ),
+    "filtered": ("(The model's content filter ended the answer here.)", "（模型的内容过滤在此中止了回答。）"),
     "repeated": ("(may be repeated)", "（可能重复）"),
     # Commands
     "new": ("Started a new conversation.", "已开始新会话。"),
@@ -326,6 +335,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "status_persona": ("Persona: {persona}", "角色：{persona}"),
     "status_now": ("Now: {activity}", "当前：{activity}"),
     "activity_idle": ("idle", "空闲"),
+    "activity_held_up": ("{count} waiting until a budget has room", "{count} 条等待额度空出"),
     "activity_busy": ("answering, {count} waiting", "正在回答，{count} 条等待"),
     "export_empty": ("There is nothing to export yet.", "还没有可以导出的内容。"),
     "export_title": ("Conversation, {date}", "会话记录，{date}"),

@@ -22,6 +22,8 @@ class Worker:
     left: bool = False
     """Work of an earlier process, or reopened, may wait in the journal: how much is not known here."""
     answering: bool = False
+    held_up: bool = False
+    """Its next question waits for a budget."""
     stopper: Stopper = field(default_factory=Stopper)
     """Of the turn that runs, or is about to be begun: what ends it may come while the journal still looks for it."""
 

@@ -16,7 +16,7 @@ class Running(Protocol):
     """The dispatcher, as commands see it."""
 
     def stop(self, conversation: ConversationKey) -> bool:
-        """Stop the running turn; False if none runs."""
+        """Stop the running turn, or the one that waits for a budget; False if there is none."""
         ...
 
     def supersede(self, conversation: ConversationKey, waiting: Sequence[InboxRow]) -> None:
@@ -25,6 +25,10 @@ class Running(Protocol):
 
     def busy(self, conversation: ConversationKey) -> bool:
         """Whether a turn runs."""
+        ...
+
+    def held_up(self, conversation: ConversationKey) -> bool:
+        """Whether the next question waits for a budget."""
         ...
 
 

@@ -71,8 +71,7 @@ class ConversationCommands:
         language = asked.language
         state = await self._journal.state(asked.conversation)
         waiting = len(await self._archive.waiting(asked.conversation))
-        busy = asked.running.busy(asked.conversation)
-        activity = say("activity_busy", language, count=waiting) if busy else say("activity_idle", language)
+        activity = say(self._activity(asked), language, count=waiting)
         lines = [say("status", language, model=f"`{state.model or self._models()[0]}`", turns=state.turns)]
         summed_up = state.summed_up if self._sessions.settings.summarize else 0
         if summed_up:
@@ -84,6 +83,12 @@ class ConversationCommands:
             lines.append(say("status_persona", language, persona=f"`{state.persona}`"))
         lines.append(say("status_now", language, activity=activity))
         return "\n".join(lines).replace("\n", "  \n")
+
+    def _activity(self, asked: Asked) -> str:
+        """The text's name."""
+        if asked.running.busy(asked.conversation):
+            return "activity_busy"
+        return "activity_held_up" if asked.running.held_up(asked.conversation) else "activity_idle"
 
     async def _model(self, asked: Asked) -> str:
         models, language = self._models(), asked.language

@@ -199,6 +199,53 @@ async def test_what_waits_for_a_budget_makes_way_for_new(path: Path, clock: Held
         assert gateway.model.questions == ["1", "3"]
 
 
+@pytest.mark.parametrize("kind", [None, Forms])
+async def test_what_waits_for_a_budget_is_stopped_and_says_so(
+    path: Path, clock: HeldClock, kind: type[Forms] | None
+) -> None:
+    limits = LimitSettings(person=Allowance(tokens_per_day=1000))
+    async with Gateway(path, clock, Pager(kind), limits=limits, scope=Scope.CHANNEL) as gateway:
+        gateway.model.will(hold := asyncio.Event(), "one")
+        await gateway.hear("1", place="a")
+        await until(lambda: gateway.model.running)
+        await gateway.hear("2", place="b")
+        await gateway.hear("3", place="b")
+        await until(lambda: gateway.headroom.waiting)
+        await gateway.hear("/status", place="b")
+        await until(lambda: gateway.pager.texts("b"))
+        assert gateway.pager.texts("b")[-1].endswith("Now: 2 waiting until a budget has room")
+        await gateway.hear("/stop", place="b")
+        await until(lambda: gateway.pager.texts("b")[-1] == "Stopped.")
+        assert [failure.text for _, failure in gateway.pager.failures] == (["Stopped."] if kind else [])
+        hold.set()
+        await gateway.idle()
+        assert gateway.model.questions == ["1", "3"]  # what was asked after it has its turn
+        assert (await gateway.ask("/stop", place="b"))[-1] == "There is nothing to stop."
+        assert (await used(gateway)).tokens == 30
+        await gateway.ask("/status", place="b")
+        assert gateway.pager.texts("b")[-1].endswith("Now: idle")
+
+
+@pytest.mark.parametrize("again", ["/retry", "2"])
+async def test_what_was_stopped_before_it_had_its_turn_can_be_asked_again(
+    path: Path, clock: HeldClock, again: str
+) -> None:
+    limits = LimitSettings(person=Allowance(tokens_per_day=1000))
+    async with Gateway(path, clock, limits=limits, scope=Scope.CHANNEL) as gateway:
+        gateway.model.will(hold := asyncio.Event(), "one")
+        await gateway.hear("1", place="a")
+        await until(lambda: gateway.model.running)
+        await gateway.hear("2", place="b")
+        await until(lambda: gateway.headroom.waiting)
+        await gateway.hear("/stop", place="b")
+        await until(lambda: not gateway.headroom.waiting)
+        await gateway.hear(again, place="b")
+        await until(lambda: gateway.headroom.waiting)
+        hold.set()
+        await gateway.idle()
+        assert gateway.pager.texts("b") == ["Stopped.", "answer to 2"]
+
+
 async def test_the_end_does_not_wait_for_a_budget(path: Path, clock: HeldClock) -> None:
     limits = LimitSettings(person=Allowance(tokens_per_day=1000))
     async with Gateway(path, clock, limits=limits, scope=Scope.CHANNEL) as gateway:
