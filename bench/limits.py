@@ -36,7 +36,7 @@ from core.messages import (
     UserId,
 )
 from core.prices import Prices
-from core.storage import admission, inbound, spending, statements, turns
+from core.storage import admission, inbound, spending, turns
 from core.storage.codec import day, encode, micros
 from core.storage.load import watch_load
 from core.storage.opening import open_database
@@ -49,6 +49,12 @@ _NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 _ACCOUNT = AccountId("work")
 
 _ONE_LOOK_UP = "SELECT requests, tokens FROM usage WHERE account = ? AND user = ? AND day = ?"
+_COUNT = """
+INSERT INTO usage (account, user, day, requests) VALUES (?, ?, ?, 1)
+ON CONFLICT (account, user, day) DO UPDATE SET requests = requests + 1"""
+_CHARGE = """
+INSERT INTO usage (account, user, day, tokens, cost) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (account, user, day) DO UPDATE SET tokens = tokens + excluded.tokens, cost = cost + excluded.cost"""
 _MANY = 10**12
 
 
@@ -76,10 +82,10 @@ def _one_row() -> Iterator[None]:
             db.execute(_ONE_LOOK_UP, (person.account, person.user, today)).fetchone()
 
     def count_message(db: sqlite3.Connection, payers: Payers, today: int) -> None:
-        db.execute(statements.COUNT_MESSAGE, (*payers.person, today))
+        db.execute(_COUNT, (*payers.person, today))
 
     def charge(db: sqlite3.Connection, payers: Payers, spent: Spent, today: int) -> None:
-        db.execute(statements.CHARGE, (*payers.person, today, spent.tokens, spent.money))
+        db.execute(_CHARGE, (*payers.person, today, spent.tokens, spent.money))
 
     changes: dict[str, Callable[..., Any]] = {
         "payers_of": lambda _, account, user: Payers(person=Person(account, user), account=account),

@@ -40,10 +40,7 @@ def accept(
     message = arrival.message
     account, event, user = name(message.account), name(message.event), name(message.sender.id)
     channel, id = name(message.channel), name(message.id)
-    known = (
-        db.execute(statements.KNOWN_EVENT, (account, event)).fetchone()
-        or db.execute(statements.KNOWN_MESSAGE, (account, channel, id)).fetchone()
-    )
+    known = db.execute(statements.KNOWN, (account, event, channel, id)).fetchone()
     if known is not None:
         return Accepted(receipt=Receipt.DUPLICATE, inbox=InboxId(known[0]))
     key = str(arrival.conversation)
@@ -105,7 +102,8 @@ def _begin(
         begun = inbound.start(db, beginning, found, [row], person, payers, message.sender.display_name)
     except BudgetInUse:
         return None
-    return begun.turn((InboxRow(id=inbox, message=message, received_at=moment(now), attempts=1),))
+    rows = (InboxRow(id=inbox, message=message, received_at=moment(now), attempts=1),)
+    return begun.turn(rows, arrival.conversation)
 
 
 def _over(db: sqlite3.Connection, arrival: Arrival, quota: Quota, queued: int) -> Bound | None:

@@ -44,13 +44,13 @@ class Begun:
     payers: Payers = NOBODY
     exhausted: Exhausted | None = None
 
-    def turn(self, rows: tuple[InboxRow, ...] | None = None) -> Turn:
-        """The same, decoded; `rows` where they are decoded already."""
+    def turn(self, rows: tuple[InboxRow, ...] | None = None, conversation: ConversationKey | None = None) -> Turn:
+        """The same, decoded; `rows` and `conversation` where they are decoded already."""
         return Turn(
             id=TurnId(self.id),
             key=self.key,
             epoch=self.epoch,
-            conversation=ConversationKey.parse(self.conversation),
+            conversation=conversation or ConversationKey.parse(self.conversation),
             generation=self.generation,
             model=self.model,
             persona=self.persona,
@@ -195,9 +195,10 @@ def turn_key(instance: str, first: RawRow) -> str:
 
     Made from the row, so that a beginning that a power failure took back gets the same key again; and from the time
     it was received, so that neither a reopened row nor a restored backup repeats a key that a platform has seen.
+    It begins with the row's id: keys that grow go to the end of their indexes, random ones would touch a page each.
     """
     id, _, received, _ = first
-    return hashlib.blake2b(f"{instance}/{id}/{received}".encode(), digest_size=10).hexdigest()
+    return f"{id:010x}{hashlib.blake2b(f'{instance}/{id}/{received}'.encode(), digest_size=5).hexdigest()}"
 
 
 def _start(

@@ -108,15 +108,13 @@ def payers_of(db: sqlite3.Connection, account: str, user: str) -> Payers:
 
 def count_message(db: sqlite3.Connection, payers: Payers, today: int) -> None:
     """One more message of the three that pay."""
-    for account, user in payers.subjects:
-        db.execute(statements.COUNT_MESSAGE, (account, user, today))
+    _use(db, payers, today, messages=1)
 
 
 def charge(db: sqlite3.Connection, payers: Payers, spent: Spent, today: int) -> None:
     """Write down what a call cost."""
     if payers is not NOBODY and (spent.tokens or spent.money):
-        for account, user in payers.subjects:
-            db.execute(statements.CHARGE, (account, user, today, spent.tokens, spent.money))
+        _use(db, payers, today, tokens=spent.tokens, money=spent.money)
 
 
 def exhausted(
@@ -247,6 +245,13 @@ def used_by_person(
 def month_of(day: int) -> int:
     """The first day of the month that `day` is in; both are days since 1970."""
     return day - date.fromordinal(_DAY_ZERO + day).day + 1
+
+
+def _use(
+    db: sqlite3.Connection, payers: Payers, today: int, *, messages: int = 0, tokens: int = 0, money: float = 0.0
+) -> None:
+    person, account, everybody = payers.subjects
+    db.execute(statements.USE, (today, messages, tokens, money, *person, *account, *everybody))
 
 
 def _limited(budgets: Budgets, sender: Person, payers: Payers) -> Iterator[tuple[Whose, Subject, Allowance]]:

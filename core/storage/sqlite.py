@@ -40,7 +40,8 @@ from core.storage.lock import LockFile
 from core.storage.opening import make_folder, open_database
 from core.storage.spending import watch_spending
 from core.storage.sqlite_archive import SqliteArchive
-from core.storage.writer import Operation, Writer
+from core.storage.transaction import Operation
+from core.storage.writer import Writer
 
 _MICROSECOND = timedelta(microseconds=1)
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 # Admission
 
-KNOWN_EVENT = "SELECT id FROM inbox WHERE account = ? AND event = ?"
-
-KNOWN_MESSAGE = "SELECT id FROM inbox WHERE account = ? AND channel = ? AND message = ?"
+KNOWN = """
+SELECT id FROM inbox WHERE account = ?1 AND event = ?2 UNION ALL
+SELECT id FROM inbox WHERE account = ?1 AND channel = ?3 AND message = ?4 LIMIT 1"""
 
 CONVERSATION = """
 SELECT id, generation, model, exchanges, last_active, title, persona FROM conversation WHERE key = ?"""
@@ -96,13 +96,11 @@ WHERE account = ? AND user = ? AND day >= ?"""
 
 IN_FLIGHT = "SELECT calls, tokens, cost FROM in_flight WHERE account = ? AND user = ?"
 
-COUNT_MESSAGE = """
-INSERT INTO usage (account, user, day, requests) VALUES (?, ?, ?, 1)
-ON CONFLICT (account, user, day) DO UPDATE SET requests = requests + 1"""
-
-CHARGE = """
-INSERT INTO usage (account, user, day, tokens, cost) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT (account, user, day) DO UPDATE SET tokens = tokens + excluded.tokens, cost = cost + excluded.cost"""
+USE = """
+INSERT INTO usage (day, requests, tokens, cost, account, user)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6), (?1, ?2, ?3, ?4, ?7, ?8), (?1, ?2, ?3, ?4, ?9, ?10)
+ON CONFLICT (account, user, day) DO UPDATE SET
+    requests = requests + excluded.requests, tokens = tokens + excluded.tokens, cost = cost + excluded.cost"""
 
 RESERVE = "INSERT INTO reserved (id, payer_account, payer_user, account, tokens, cost) VALUES (?, ?, ?, ?, ?, ?)"
 

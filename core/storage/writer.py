@@ -12,16 +12,15 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
 from core.clock import Clock
 from core.errors import StorageUnavailable
+from core.storage.transaction import OF_DAMAGE, Job, Operation, code, commit, roll_back
 
 T = TypeVar("T")
-Operation = Callable[[sqlite3.Connection], T]
-"""Runs in the writer's thread, inside a savepoint of its own. It must not commit."""
 
 GROUP = 64
 """Operations in one transaction at most."""
@@ -31,47 +30,6 @@ WAITING = 1024
 
 _PROBE_SECONDS = 1.0
 _LOG_SECONDS = 60.0
-
-_OF_THE_DISK = frozenset(
-    {
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_PROTOCOL,
-    }
-)
-_OF_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-
-
-def _code(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF  # the extended codes are in the upper bits
-
-
-class _Job(Generic[T]):
-    __slots__ = ("alone", "done", "error", "future", "lasting", "operation", "result", "undo")
-
-    def __init__(
-        self,
-        operation: Operation[T],
-        future: asyncio.Future[T],
-        *,
-        undo: Callable[[T], Operation[Any]] | None,
-        alone: bool,
-        lasting: bool,
-    ) -> None:
-        self.operation = operation
-        self.future = future
-        self.undo = undo
-        self.alone = alone
-        self.lasting = lasting
-        self.done = False
-        self.result: T
-        self.error: Exception | None = None
 
 
 class Writer:
@@ -83,7 +41,7 @@ class Writer:
         self._clock = clock
         self._what = what
         self._log = structlog.get_logger("storage")
-        self._queue: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._slots = asyncio.Semaphore(WAITING)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -179,7 +137,7 @@ class Writer:
         if self._damaged:
             raise StorageUnavailable(f"storage: {self._what} is damaged; stop the program and restore a backup")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._queue.put(_Job(operation, future, undo=undo, alone=alone, lasting=lasting))
+        self._queue.put(Job(operation, future, undo=undo, alone=alone, lasting=lasting))
         return future
 
     # In the thread.
@@ -217,7 +175,7 @@ class Writer:
             if self._take(db, job):
                 self._queue.put(None)
 
-    def _take(self, db: sqlite3.Connection, first: _Job[Any]) -> bool:
+    def _take(self, db: sqlite3.Connection, first: Job[Any]) -> bool:
         """Commit what waits, beginning with `first`; True if the end was among it."""
         group = [first]
         ending = False
@@ -235,20 +193,16 @@ class Writer:
             self._run_alone(db, last)
         return ending
 
-    def _commit(self, db: sqlite3.Connection, group: list[_Job[Any]]) -> None:
+    def _commit(self, db: sqlite3.Connection, group: list[Job[Any]]) -> None:
         before = db.total_changes
         failure: sqlite3.Error | None = None
         try:
             self._synchronise(db, any(job.lasting for job in group))
-            db.execute("BEGIN")
-            for job in group:
-                if not job.future.cancelled():
-                    _perform(db, job)
-            db.execute("COMMIT")
+            commit(db, group)
             self.commits += 1
         except sqlite3.Error as error:
             failure = error
-            _roll_back(db)
+            roll_back(db)
         self._tell(self._deliver, group, db.total_changes != before, failure)
 
     def _synchronise(self, db: sqlite3.Connection, lasting: bool) -> None:
@@ -257,7 +211,7 @@ class Writer:
             db.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
             self._lasting = lasting
 
-    def _run_alone(self, db: sqlite3.Connection, job: _Job[Any]) -> None:
+    def _run_alone(self, db: sqlite3.Connection, job: Job[Any]) -> None:
         before = db.total_changes
         failure: sqlite3.Error | None = None
         try:
@@ -269,7 +223,7 @@ class Writer:
             failure = error
         except Exception as error:  # noqa: BLE001 - handed to the caller
             job.error = error
-        _roll_back(db)
+        roll_back(db)
         self._tell(self._deliver, [job], db.total_changes != before, failure)
 
     def _tell(self, callback: Callable[..., None], *arguments: Any) -> None:
@@ -297,7 +251,7 @@ class Writer:
                     job.future.set_exception(StorageUnavailable(f"storage: {self._what} is closed"))
         self._settle(self._ended, None)
 
-    def _deliver(self, group: list[_Job[Any]], wrote: bool, failure: sqlite3.Error | None) -> None:
+    def _deliver(self, group: list[Job[Any]], wrote: bool, failure: sqlite3.Error | None) -> None:
         if failure is not None:
             self._failed(failure)
         elif wrote and not self._available and not self._closing:
@@ -323,7 +277,7 @@ class Writer:
 
     def _failed(self, failure: sqlite3.Error) -> None:
         self._available = False
-        if _code(failure) in _OF_DAMAGE and not self._damaged:
+        if code(failure) in OF_DAMAGE and not self._damaged:
             self._damaged = True
             self._log.critical(
                 "the database is damaged; stop the program and restore a backup",
@@ -351,26 +305,6 @@ class Writer:
 
 def _touch(db: sqlite3.Connection) -> None:
     db.execute("INSERT INTO meta (name, value) VALUES ('touched', '') ON CONFLICT (name) DO UPDATE SET value = ''")
-
-
-def _perform(db: sqlite3.Connection, job: _Job[Any]) -> None:
-    """Run one operation in a savepoint. Raises sqlite3.Error only where the whole transaction is lost."""
-    db.execute("SAVEPOINT operation")
-    try:
-        job.result = job.operation(db)
-        job.done = True
-    except Exception as error:
-        if isinstance(error, sqlite3.Error) and _code(error) in _OF_THE_DISK | _OF_DAMAGE:
-            raise
-        job.error = error
-        db.execute("ROLLBACK TO operation")
-    db.execute("RELEASE operation")
-
-
-def _roll_back(db: sqlite3.Connection) -> None:
-    if db.in_transaction:
-        with contextlib.suppress(sqlite3.Error):
-            db.execute("ROLLBACK")
 
 
 def _forget(future: asyncio.Future[Any]) -> None:

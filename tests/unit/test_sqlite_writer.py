@@ -74,6 +74,25 @@ async def test_an_operation_that_fails_is_rolled_back_alone(store: SqliteStore) 
     assert (await store.figures()).waiting == 3
 
 
+async def test_a_refusal_that_wrote_nothing_makes_nobody_run_twice(store: SqliteStore) -> None:
+    runs = {"counted": 0, "refusing": 0}
+
+    def counted(db: sqlite3.Connection) -> None:
+        runs["counted"] += 1
+        db.execute("INSERT INTO meta (name, value) VALUES ('counted', '')")
+
+    def refusing(db: sqlite3.Connection) -> None:
+        runs["refusing"] += 1
+        db.execute("SELECT name FROM meta").fetchall()
+        raise ZeroDivisionError
+
+    run = store._writer.run
+    found = await asyncio.gather(run(counted), run(refusing), accept(store), return_exceptions=True)
+    assert isinstance(found[1], ZeroDivisionError)
+    assert runs == {"counted": 1, "refusing": 1}
+    assert await run(lambda db: db.execute("SELECT count(*) FROM meta WHERE name = 'counted'").fetchone()) == (1,)
+
+
 async def test_more_callers_than_may_wait_are_all_served(store: SqliteStore) -> None:
     count = writer.WAITING * 2
     await asyncio.gather(*(store.state(key(f"user{number}")) for number in range(count)))
