@@ -177,11 +177,10 @@ class Inbox:
         commit = asyncio.create_task(self._commit(message, account, seen))
         self._commits.add(commit)
         commit.add_done_callback(self._commits.discard)
-        try:
-            async with asyncio.timeout(_COMMIT_TIMEOUT):
-                return await asyncio.shield(commit)  # whoever goes away: what is stored is also begun
-        except TimeoutError:
-            raise StorageUnavailable(f"storage: a message was not stored within {_COMMIT_TIMEOUT:g} s") from None
+        await asyncio.wait((commit,), timeout=_COMMIT_TIMEOUT)  # whoever goes away: what is stored is also begun
+        if not commit.done():
+            raise StorageUnavailable(f"storage: a message was not stored within {_COMMIT_TIMEOUT:g} s")
+        return commit.result()
 
     async def _commit(self, message: InboundMessage, account: AccountConfig, seen: Seen) -> Receipt:
         person = sender_of(message)

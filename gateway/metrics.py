@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -32,43 +33,54 @@ class Metrics(Collector):
         self._supervisors = supervisors
         self._last_sent = last_sent
         self._registry = CollectorRegistry()
-        self._calls = Counter(
-            "chatgpt_ms_model_calls", "Calls to the model by outcome", ["model", "outcome"], registry=self._registry
+        # finding the series of some labels costs more than counting in it: each is looked up once
+        self._calls = cache(
+            Counter(
+                "chatgpt_ms_model_calls", "Calls to the model by outcome", ["model", "outcome"], registry=self._registry
+            ).labels
         )
-        self._retries = Counter(
-            "chatgpt_ms_model_retries", "Repeated calls to the model", ["model"], registry=self._registry
+        self._retries = cache(
+            Counter(
+                "chatgpt_ms_model_retries", "Repeated calls to the model", ["model"], registry=self._registry
+            ).labels
         )
-        self._tokens = Counter(
-            "chatgpt_ms_model_tokens", "Tokens as reported", ["model", "direction"], registry=self._registry
+        self._tokens = cache(
+            Counter(
+                "chatgpt_ms_model_tokens", "Tokens as reported", ["model", "direction"], registry=self._registry
+            ).labels
         )
-        self._first = Histogram(
-            "chatgpt_ms_model_first_text_seconds",
-            "Until the first text",
-            ["model"],
-            buckets=_SECONDS,
-            registry=self._registry,
+        self._first = cache(
+            Histogram(
+                "chatgpt_ms_model_first_text_seconds",
+                "Until the first text",
+                ["model"],
+                buckets=_SECONDS,
+                registry=self._registry,
+            ).labels
         )
-        self._whole = Histogram(
-            "chatgpt_ms_model_answer_seconds",
-            "Until the whole answer",
-            ["model"],
-            buckets=_SECONDS,
-            registry=self._registry,
+        self._whole = cache(
+            Histogram(
+                "chatgpt_ms_model_answer_seconds",
+                "Until the whole answer",
+                ["model"],
+                buckets=_SECONDS,
+                registry=self._registry,
+            ).labels
         )
         self._workers = Gauge("chatgpt_ms_busy_conversations", "Conversations being answered", registry=self._registry)
         self._registry.register(self)
 
     def called(self, record: CallRecord) -> None:
         """One call to the model has ended."""
-        self._calls.labels(record.model, record.outcome).inc()
+        self._calls(record.model, record.outcome).inc()
         if record.retries:
-            self._retries.labels(record.model).inc(record.retries)
+            self._retries(record.model).inc(record.retries)
         if record.seconds_to_first is not None:
-            self._first.labels(record.model).observe(record.seconds_to_first)
-            self._whole.labels(record.model).observe(record.seconds)
+            self._first(record.model).observe(record.seconds_to_first)
+            self._whole(record.model).observe(record.seconds)
         if record.usage is not None:
-            self._tokens.labels(record.model, "input").inc(record.usage.input_tokens)
-            self._tokens.labels(record.model, "output").inc(record.usage.output_tokens)
+            self._tokens(record.model, "input").inc(record.usage.input_tokens)
+            self._tokens(record.model, "output").inc(record.usage.output_tokens)
 
     def text(self, *, workers: int) -> bytes:
         """Everything, as Prometheus reads it."""

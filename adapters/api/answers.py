@@ -124,8 +124,9 @@ class Answers:
 
     def reply(self, address: ReplyAddress) -> ReplyChannel:
         """The way back to a request: one that streams only where somebody looks."""
-        answer = self._by_event.get(_event_of(address))
-        return ApiReply(self, address) if answer is not None and answer.growing else WholeReply(self, address)
+        event = _event_of(address)
+        answer = self._by_event.get(event)
+        return ApiReply(self, event) if answer is not None and answer.growing else WholeReply(self, event)
 
     def unsettled(self, most: int) -> list[tuple[EventId, Answer]]:
         """Some answers that are still due, others with each call."""
@@ -157,9 +158,9 @@ class WholeReply(ReplyChannel, CanFail, Kept, ReplyIsReceipt, SenderIsClaimed):
 
     limits = TextLimits(max_length=1_000_000_000, edit_interval=0.0)
 
-    def __init__(self, answers: Answers, address: ReplyAddress) -> None:
+    def __init__(self, answers: Answers, event: EventId) -> None:
         self._answers = answers
-        self._event = _event_of(address)
+        self._event = event
 
     async def send(self, text: str, *, key: IdempotencyKey) -> MessageId | None:  # noqa: ARG002 - the first answer counts
         if answer := self._answers.get(self._event):

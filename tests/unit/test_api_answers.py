@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from adapters.api.answers import Answers, ApiReply, address_of
+from adapters.api.answers import Answers, ApiReply
 from adapters.api.faults import Refusal
 from core.adapter import CanFail, CanStream, Failure, FailureCode, IdempotencyKey, Kept, ReplyIsReceipt
 from core.messages import EventId, MessageId, ReplyAddress
@@ -22,11 +22,12 @@ def answers() -> Answers:
 
 
 def reply_to(answers: Answers, event: EventId = EVENT) -> ApiReply:
-    return ApiReply(answers, address_of(event))
+    return ApiReply(answers, event)
 
 
 def test_a_reply_channel_is_rebuilt_from_an_address_of_an_earlier_process(answers: Answers) -> None:
-    reply = ApiReply(answers, ReplyAddress('{"request": "r-1"}'))
+    with answers.wait(EVENT, growing=True):
+        reply = answers.reply(ReplyAddress('{"request": "r-1"}'))
     assert isinstance(reply, CanStream)
     assert isinstance(reply, CanFail)
     assert isinstance(reply, Kept)
