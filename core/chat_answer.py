@@ -12,6 +12,7 @@ from core.chat_failure import Failed, Redactor, broken, describe, refused_in_str
 from core.errors import ChatError
 from core.http_client import Response
 from core.sse import EventParser, EventTooLong
+from core.thoughts import Thoughts
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MOST_WHOLE = 16 * 1024 * 1024
@@ -42,6 +43,7 @@ class Answer:
         self._parser = EventParser()
         self._text: list[str] = []
         """What has been read and not been taken."""
+        self._thoughts = Thoughts()
         self._half = ""
         """The first half of a surrogate pair whose second one is in the next piece."""
         self._ended = False
@@ -119,7 +121,7 @@ class Answer:
             return
         for event in events:
             if event == b"[DONE]":
-                self._ended = True
+                self._end()
             else:
                 self._take_event(event)
             if self._ended or self._failed is not None:
@@ -128,7 +130,7 @@ class Answer:
             if self.finish_reason is None:
                 what = "its server ended the answer in the middle" if self._understood else "its server sent no answer"
                 self._failed = broken(self.model, what)
-            self._ended = True
+            self._end()
 
     def _take_event(self, event: bytes) -> None:
         try:
@@ -153,7 +155,7 @@ class Answer:
                 continue  # `n` in the options: one answer is shown
             delta = choice.get(part)
             if delta:
-                # Thoughts (`reasoning_content`) and tool calls are not for the person; a refusal is what was said.
+                # Thoughts (`reasoning_content`; see Thoughts for others) and tool calls are not for the person; a refusal is what was said.
                 content = delta.get("content") or delta.get("refusal")
                 if content:
                     self._add(content if isinstance(content, str) else _text_parts(content))
@@ -166,7 +168,12 @@ class Answer:
             text = (self._half + text).encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
             self._half = text[-1] if "\ud800" <= text[-1] <= "\udbff" else ""
             text = _SURROGATE.sub("\ufffd", text.removesuffix(self._half))
-        if text:
+        if text := self._thoughts.feed(text):
+            self._text.append(text)
+
+    def _end(self) -> None:
+        self._ended = True
+        if text := self._thoughts.close():
             self._text.append(text)
 
     async def _read_whole(self, by: float) -> None:
@@ -193,12 +200,14 @@ class Answer:
         except _NONSENSE:
             detail = self._redact(body[:2000].decode("utf-8", "replace"))
             self._failed = broken(self.model, "its server sent something that is no answer", detail)
-        self._ended = True
+        self._end()
 
 
 def _parse(event: bytes) -> Any:
     """json.loads, without its search for the encoding, which would cost as much as the parsing of a small chunk."""
-    text = event.decode().strip()
+    text = event.decode(
+        "utf-8", "replace"
+    ).strip()  # as the standard on events has it: one bad byte spoils one character
     value, end = _decode(text)
     if end != len(text):
         raise ValueError("something follows the JSON")

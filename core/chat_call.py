@@ -10,7 +10,7 @@ from typing import Any
 from core.breaker import Breakers
 from core.chat import ChatMessage
 from core.chat_endpoint import Endpoint
-from core.chat_failure import OPTIONAL_FIELDS
+from core.chat_failure import MAX_TOKENS, OPTIONAL_FIELDS
 
 RESERVED = frozenset({"model", "messages", "stream", *OPTIONAL_FIELDS})
 """Fields of the request that are this client's own; `options` do not replace them."""
@@ -34,7 +34,7 @@ class Call:
     model: str
     attempts: int = 0
     without: frozenset[str] = field(default_factory=frozenset)
-    """Optional fields that are left out."""
+    """Optional fields that are left out; `max_tokens` goes by its new name."""
 
     def body(self) -> bytes:
         """The request, as JSON. A lone surrogate, which UTF-8 cannot hold, becomes a question mark."""
@@ -45,5 +45,7 @@ class Call:
             optional["safety_identifier"] = self.end_user
         body |= {name: value for name, value in optional.items() if name not in self.without}
         body |= self.options
+        if MAX_TOKENS in self.without and MAX_TOKENS in body:
+            body.setdefault("max_completion_tokens", body.pop(MAX_TOKENS))
         rest = _encode(body)
         return f'{{"messages":[{messages}],{rest[1:]}'.encode("utf-8", "replace")

@@ -63,6 +63,8 @@ class ChatSettings:
             raise ConfigError(f"chat.base_url: {self.base_url!r} is no address; use one like https://api.openai.com/v1")
         if url.user or url.password:
             raise ConfigError("chat.base_url: has a user or password in it; put the key in chat.api_key")
+        if url.path.rstrip("/").endswith("/chat/completions"):
+            raise ConfigError(f"chat.base_url: {self.base_url!r} is one step too far; leave /chat/completions out")
         if not (self.api_key.isascii() and self.api_key.isprintable()) or " " in self.api_key:
             raise ConfigError("chat.api_key: has a space or another character that no key has; copy it again")
         if not self.model:

@@ -27,7 +27,12 @@ _TOO_LONG_WORDS = re.compile(
     r"|context (window|size|length) (has been )?exceeded|prompt is too long",
     re.IGNORECASE,
 )
+_SHORTEST_SECRET = 6
+"""Characters. A shorter value is not looked for: servers that need no key are given "x", and that is in every word."""
 _KEY_SHAPES = re.compile(r"\b(sk|pk|key|gsk|xai)-[\w*.-]{6,}|\bBearer\s+\S+", re.IGNORECASE)
+
+MAX_TOKENS = "max_tokens"
+"""An option by its old name; OpenAI's models that reason take `max_completion_tokens` alone."""
 
 OPTIONAL_FIELDS = ("stream_options", "safety_identifier", "user")
 """Fields that we add for the server's own good; one that does not know them may have the request without."""
@@ -57,14 +62,14 @@ class Failed(Exception):
         self.slow = slow
         """It cost a time-out: another model is the better choice, if there is one."""
         self.unwanted = unwanted
-        """Optional fields of the request that the server did not accept."""
+        """Optional fields of the request that the server did not accept, or `max_tokens` by that name."""
 
 
 class Redactor:
     """Removes secrets from texts that other servers sent, by value and by shape."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        values = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
+        values = sorted({secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}, key=len, reverse=True)
         self._values = re.compile("|".join(map(re.escape, values))) if values else None
 
     def __call__(self, text: str) -> str:
@@ -128,18 +133,20 @@ def _classify(status: int, said: _Said, wait: float | None, *, model: str, detai
     name = f"model {model!r}"
     if _is_too_long(status, said):
         return Failed(ContextTooLong(f"{name}: the prompt is longer than its context", detail=detail))
+    if status == 402 or (status == 429 and "insufficient_quota" in (said.code, said.kind)):
+        # No waiting brings it back. 402 is how DeepSeek and OpenRouter say it.
+        spent = ChatMisconfigured(f"{name}: the account has no money or quota left; look at its billing", detail=detail)
+        return Failed(spent, fall_back=True)
     if status == 429:
-        spent = "insufficient_quota" in (said.code, said.kind)  # no waiting brings it back
-        text = "the account has no quota left; look at its plan and billing" if spent else "its server asks to wait"
-        limited = ChatRateLimited(f"{name}: {text}", detail=detail, retry_after=wait)
-        return Failed(limited, retry=not spent, fall_back=True, breaks=True)
+        limited = ChatRateLimited(f"{name}: its server asks to wait", detail=detail, retry_after=wait)
+        return Failed(limited, retry=True, fall_back=True, breaks=True)
     if status in (408, 409) or status >= 500:
         failing = ChatUnavailable(f"{name}: its server failed with HTTP {status}", detail=detail, retry_after=wait)
         return Failed(failing, retry=True, fall_back=True, breaks=True)
     if misconfigured := _misconfigured(status, said):
         unknown_model = status == 404 or said.code == "model_not_found"
         return Failed(ChatMisconfigured(f"{name}: {misconfigured}", detail=detail), fall_back=unknown_model)
-    refusal = ChatRefused(f"{name}: the server rejects this request (HTTP {status})", detail=detail)
+    refusal = ChatRefused(f"{name}: the server rejects this request (HTTP {status})", detail=detail, field=said.param)
     return Failed(refusal, unwanted=_unwanted(said) if status in (400, 422) else ())
 
 
@@ -160,6 +167,8 @@ def _misconfigured(status: int, said: _Said) -> str | None:
 
 
 def _unwanted(said: _Said) -> tuple[str, ...]:
+    if said.param == MAX_TOKENS and "max_completion_tokens" in said.text:
+        return (MAX_TOKENS,)
     return tuple(name for name in OPTIONAL_FIELDS if _names_field(said, name))
 
 

@@ -21,8 +21,9 @@ GatewayError
 └── ChatError                    a notice with an id, after what the type allows
     ├── ChatRateLimited          bounded retry before the first visible text
     ├── ChatUnavailable          the same, then a fallback model
-    ├── ChatMisconfigured        wrong key or unknown model: tell the operator, do not retry
+    ├── ChatMisconfigured        wrong key, empty account or unknown model: tell the operator, do not retry
     ├── ChatRefused              the model's server will not answer this
+    │   └── ChatCutShort         it reached its longest length before the first word of an answer: ask for less
     └── ContextTooLong           drop the oldest turns, try once more
 
 A message names the thing, its value with !r, and the way out. Texts of other servers stay in `detail`, which goes to
@@ -143,11 +144,20 @@ class ChatUnavailable(ChatError):
 
 
 class ChatMisconfigured(ChatError):
-    """The key is refused or the model does not exist (HTTP 401, 403, 404)."""
+    """The key is refused, its account is empty, or the model does not exist (HTTP 401 to 404)."""
 
 
 class ChatRefused(ChatError):
     """The model's server rejects this very request (other HTTP 4xx, content filter)."""
+
+    def __init__(self, message: str, *, detail: str = "", field: str = "") -> None:
+        super().__init__(message, detail=detail)
+        self.field = field
+        """Which field of the request is to blame, where the server told."""
+
+
+class ChatCutShort(ChatRefused):
+    """The answer's longest length was used up before there was any text, by thoughts most likely."""
 
 
 class ContextTooLong(ChatError):

@@ -17,9 +17,10 @@ from core.chat import ChatClient, ChatStream
 from core.clock import Clock
 from core.commands import parse_command
 from core.delivery import Delivery, failure_json, parted, tell, until_stored
-from core.errors import ChatError, ChatMisconfigured, ChatRefused, ContextTooLong
+from core.errors import ChatCutShort, ChatError, ChatMisconfigured, ChatRefused, ContextTooLong
 from core.journal import Exchange, Journal, OutboxPart, Outcome, Turn, TurnId, TurnState
 from core.limits import Limits
+from core.markdown.note import with_note
 from core.messages import AccountId, ConversationKey
 from core.preview import Preview, preview_for
 from core.sessions import Prompt, SessionManager, Window, question_of
@@ -33,6 +34,9 @@ LONGEST_ANSWER = 400_000
 
 MOST_ATTEMPTS = 3
 """A turn during which the process died this often is not begun again."""
+
+_MARKS = {"length": "cut_short", "content_filter": "filtered"}
+"""What a person is told of an answer that did not end by itself, by its finish_reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,8 @@ class _Answer:
     pieces: list[str] = field(default_factory=list)
     stream: ChatStream | None = None
     prompt: Prompt | None = None
+    endless: bool = False
+    """It grew beyond LONGEST_ANSWER and was left."""
     refused: bool = False
     """The model's server took no call: there is nothing to pay."""
 
@@ -161,6 +167,7 @@ class Responder:
                         preview.add(piece)
                         if length > LONGEST_ANSWER:
                             log.warning("an endless answer was cut", characters=length)
+                            answer.endless = True
                             break
                 break
             except ContextTooLong:
@@ -201,8 +208,10 @@ class Responder:
         assert answer.stream is not None
         assert answer.prompt is not None
         text, stream = answer.text, answer.stream
+        reason = "length" if answer.endless else stream.finish_reason
         if not text.strip():
-            error = ChatRefused("the model returned no text", detail=f"finish_reason {stream.finish_reason!r}")
+            kind = ChatCutShort if reason == "length" else ChatRefused
+            error = kind("the model returned no text", detail=f"finish_reason {reason!r}")
             return self._explained(turn, reply, question, answer, error, language)
         self._told_of_outage.clear()
         self._sessions.measured(answer.prompt, stream.usage, model=turn.model or self._models()[0])
@@ -214,7 +223,7 @@ class Responder:
                 usage=stream.usage,
                 replaces=question.replaces,
             ),
-            text,
+            with_note(text, say(_MARKS[reason], language)) if reason in _MARKS else text,
         )
 
     def _stopped(
@@ -235,7 +244,7 @@ class Responder:
             over = stopped.why is Stop.SUPERSEDED or not text.strip()
             kept = None if over else Exchange(question=question.text, answer=text)
             mark = "interrupted" if stopped.why is Stop.INTERRUPT else "stopped"
-            shown = text if isinstance(reply, CanFail) else f"{text}\n\n{say(mark, language)}"
+            shown = text if isinstance(reply, CanFail) else with_note(text, say(mark, language))
             outcome = Outcome(state=TurnState.STOPPED, exchange=kept, model=model, replaces=question.replaces)
             return _Ending(outcome, shown)
         if isinstance(reply, CanFail):
@@ -261,6 +270,8 @@ class Responder:
                 code, notice = FailureCode.MODEL_MISCONFIGURED, "model_misconfigured"
             case ContextTooLong():
                 code, notice = FailureCode.TOO_LONG, "context_too_long"
+            case ChatCutShort():
+                code, notice = FailureCode.MODEL_REFUSED, "model_cut_short"
             case ChatRefused():
                 code, notice = FailureCode.MODEL_REFUSED, "model_refused"
         shown = answer.text
@@ -277,9 +288,9 @@ class Responder:
         )
         if isinstance(reply, CanFail):
             return _Ending(outcome, failure.text)
-        if shown:
-            gap = "\n\n" if shown.strip() else ""  # a stream may show blanks already: they stay the text's beginning
-            return _Ending(outcome, f"{shown}{gap}{failure.text}")
+        if shown:  # a stream may show blanks already: they stay the text's beginning
+            told = with_note(shown, failure.text) if shown.strip() else f"{shown}{failure.text}"
+            return _Ending(outcome, told)
         if code is FailureCode.MODEL_UNAVAILABLE:
             place = (turn.conversation, turn.last.account)
             if place in self._told_of_outage and turn.preview is None:

@@ -189,7 +189,7 @@ class Completions:
         except StorageUnavailable:
             raise Refusal(503, "storage_unavailable", "Nothing can be stored right now.", retry_after=5) from None
         except ChatError as error:
-            refusal = Refusal.of_chat(error)
+            refusal = Refusal.of_chat(error, body.options())
             log.error("the model gave no answer", id=refusal.id, error=str(error), detail=error.detail)
             raise refusal from error
         except TimeoutError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import secrets
+from collections.abc import Collection
 from enum import Enum
 from typing import Any
 
@@ -89,11 +90,14 @@ class Refusal(Exception):
         )
 
     @classmethod
-    def of_chat(cls, error: ChatError) -> Refusal:
-        """What the model client says of a prompt that did not pass the inbox."""
+    def of_chat(cls, error: ChatError, options: Collection[str]) -> Refusal:
+        """What the model client says of a prompt that did not pass the inbox. `options` are those that came with it."""
         if isinstance(error, ContextTooLong):
             # OpenAI's own status and code: clients know them and shorten the prompt.
             return cls(400, "context_length_exceeded", "The messages do not fit the model's context.", field="messages")
+        if isinstance(error, ChatRefused) and (option := error.field.partition(".")[0].partition("[")[0]) in options:
+            text = f"{option}: the model does not take it, or not as it was given."
+            return cls(400, "unsupported_value", text, field=option)
         code, text = FailureCode.MODEL_UNAVAILABLE, "The model does not answer right now; please try again later."
         if isinstance(error, ChatMisconfigured):
             code, text = FailureCode.MODEL_MISCONFIGURED, "The gateway's access to the model is not set up correctly."

@@ -70,9 +70,11 @@ async def test_stop_closes_the_connection_to_the_server(path: Path, clock: HeldC
         (Fault(kind="invalid_key"), "not set up correctly"),
         (Fault(kind="model_not_found"), "not set up correctly"),
         (Fault(kind="context_length"), "more text than the model"),
-        (Fault(kind="insufficient_quota"), "can't reach the model"),
+        (Fault(kind="insufficient_quota"), "not set up correctly"),
+        (Fault(kind="status", status=402), "not set up correctly"),
         (Fault(kind="cut", after=1), "broke off here"),
         (Fault(kind="empty"), "would not answer"),
+        (Fault(kind="length", after=0), "before it had said anything"),
     ],
 )
 async def test_a_failing_server_is_told_in_plain_words_and_leaves_no_history(
@@ -85,6 +87,31 @@ async def test_a_failing_server_is_told_in_plain_words_and_leaves_no_history(
         assert "canary" not in text
         assert (await gateway.ask("second"))[-1] == "answer to: second"
         assert len(server.requests[-1].body["messages"]) == 2
+
+
+@pytest.mark.parametrize("kind", [PagerReply, Edits, Streams])
+@pytest.mark.parametrize(
+    ("fault", "mark"),
+    [
+        (Fault(kind="length"), "(This is as long as one answer can be. Ask me to go on for the rest.)"),
+        (Fault(kind="content_filter"), "(The model's content filter ended the answer here.)"),
+    ],
+)
+async def test_an_answer_that_was_cut_says_so_and_the_model_does_not_read_it(
+    path: Path, clock: HeldClock, server: OpenAIServer, kind: type[PagerReply], fault: Fault, mark: str
+) -> None:
+    server.settings.script.append(fault)
+    server.settings.reply = "=```\ncode"
+    async with started(path, clock, server, kind) as gateway:
+        (text,) = await gateway.ask("first")
+        assert text == f"```\ncode\n```\n\n{mark}"
+        await gateway.ask("go on")
+        assert [message["content"] for message in server.requests[-1].messages] == [
+            "Be brief.",
+            "first",
+            "```\ncode",
+            "go on",
+        ]
 
 
 async def test_fifty_people_at_once_are_all_answered(path: Path, clock: HeldClock, server: OpenAIServer) -> None:

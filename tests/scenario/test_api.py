@@ -759,6 +759,17 @@ async def test_what_the_model_s_server_says_stays_inside(
     assert "secret" not in json.dumps(body)
 
 
+@pytest.mark.parametrize("field", ["temperature", "response_format.json_schema.schema"])
+async def test_an_option_that_the_model_does_not_take_is_told(gateway: ApiGateway, field: str) -> None:
+    gateway.chat.refusal = ChatRefused("x", detail="upstream secret", field=field)
+    options = {"temperature": 0.5, "response_format": {"type": "json_schema"}}
+    status, body, _ = await gateway.post("/v1/chat/completions", {**COMPLETION, **options})
+    name = field.partition(".")[0]
+    assert (status, body["error"]["code"], body["error"]["param"]) == (400, "unsupported_value", name)
+    assert name in body["error"]["message"]
+    assert "secret" not in json.dumps(body)
+
+
 async def test_a_direct_stream_that_breaks_ends_with_an_error(gateway: ApiGateway) -> None:
     gateway.chat.pieces = ("Half", ChatUnavailable("x", detail="upstream secret"))
     async with gateway.http.post(f"{gateway.url}/v1/chat/completions", json={**COMPLETION, "stream": True}) as response:

@@ -226,7 +226,7 @@ class Upstream:
 UPSTREAMS = {
     "wrong key": Upstream({"api_key": "sk-another"}, 502, "model_misconfigured"),
     "no such model": Upstream({"models": ["another"]}, 502, "model_misconfigured"),
-    "no quota": Upstream({"faults": [{"kind": "insufficient_quota"}]}, 503, "model_unavailable"),
+    "no quota": Upstream({"faults": [{"kind": "insufficient_quota"}]}, 502, "model_misconfigured"),
     "server error": Upstream(
         {"faults": [{"kind": "status", "status": 500, "body": "secret upstream"}]}, 503, "model_unavailable"
     ),

@@ -45,6 +45,7 @@ FaultKind = Literal[
     "end_without_done",  # the stream ends properly but without finish_reason and [DONE]
     "content_type",  # a proxy's HTML page with status 200
     "content_filter",  # the answer stops with finish_reason content_filter
+    "length",  # the same with length; without any text if `after` is 0, as when thoughts took all of it
     "refusal",  # the answer comes as `refusal`
     "empty",  # an answer without any text
 ]
@@ -97,6 +98,8 @@ class Settings:
     """Tokens (about four characters each) that fit."""
     rejects: list[str] = field(default_factory=list)
     """Fields of the request that are answered with 400, as older compatible servers do."""
+    strict_options: bool = False
+    """Refuse `max_tokens` by its old name and any `temperature` but 1, as OpenAI's models that reason do."""
     reasoning: bool = False
     """Send `reasoning_content` before the answer, as some compatible servers do."""
     usage: bool = True
@@ -365,6 +368,8 @@ class OpenAIServer:
             if name in body:
                 message = f"Unrecognized request argument supplied: {name}"
                 return _error(400, message, kind="invalid_request_error", param=name)
+        if self.settings.strict_options and (refused := _refused_option(body)):
+            return refused
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages:
             message = "Missing required parameter: 'messages'."
@@ -390,7 +395,7 @@ class OpenAIServer:
         elif refused := self._reject(request, body):
             return refused
         pieces = self._pieces(body)
-        if fault is not None and fault.kind in ("empty", "refusal"):
+        if fault is not None and (fault.kind in ("empty", "refusal") or (fault.kind == "length" and fault.after == 0)):
             pieces = []
         if settings.first_token_delay:
             await asyncio.sleep(settings.first_token_delay)
@@ -416,6 +421,24 @@ class OpenAIServer:
                 case text:
                     answer = text.removeprefix("=")
         return _split(answer, self.settings.piece) if isinstance(answer, str) else answer
+
+
+def _refused_option(body: dict[str, Any]) -> web.Response | None:
+    """The wordings are those of o3 and gpt-5-mini."""
+    if "max_tokens" in body:
+        message = (
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+        )
+        code, name = "unsupported_parameter", "max_tokens"
+    elif body.get("temperature", 1) != 1:
+        message = (
+            f"Unsupported value: 'temperature' does not support {body['temperature']} with this model. "
+            "Only the default (1) value is supported."
+        )
+        code, name = "unsupported_value", "temperature"
+    else:
+        return None
+    return _error(400, message, kind="invalid_request_error", code=code, param=name)
 
 
 def _model_not_found(model: object) -> web.Response:
@@ -484,7 +507,7 @@ def _whole(record: Request, fault: Fault | None, pieces: Sequence[str]) -> dict[
         "content": None if refused else record.answer,
         "refusal": "I can't help with that." if refused else None,
     }
-    finish = "content_filter" if fault is not None and fault.kind == "content_filter" else "stop"
+    finish = fault.kind if fault is not None and fault.kind in ("content_filter", "length") else "stop"
     return {
         "id": f"chatcmpl-{record.number:08d}",
         "object": "chat.completion",
@@ -536,7 +559,7 @@ class _Streaming:
         end = ""
         if kind == "refusal":
             end += self._chunk('{"refusal":"I can\'t help with that."}')
-        end += self._chunk("{}", '"content_filter"' if kind == "content_filter" else '"stop"')
+        end += self._chunk("{}", f'"{kind}"' if kind in ("content_filter", "length") else '"stop"')
         if self._wants_usage and self._settings.usage:
             end += f'{self._head}"choices":[],"usage":{json.dumps(_usage(self._record, pieces))}}}{self._newline * 2}'
         return end + "data: [DONE]" + self._newline * 2

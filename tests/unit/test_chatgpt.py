@@ -15,7 +15,7 @@ from aiohttp import web
 
 from core.chat import ChatMessage, Usage
 from core.chatgpt import CallRecord, ChatGPTClient, ChatSettings
-from core.errors import ConfigError
+from core.errors import ChatRefused, ConfigError
 from tests.clock import HeldClock
 from tests.simulators.openai_server import Fault, OpenAIServer
 
@@ -156,6 +156,8 @@ async def test_an_answer_without_usage_has_none(client: ChatGPTClient, server: O
     [
         (Fault(kind="empty"), "", "stop"),
         (Fault(kind="content_filter"), "answer to: hello there", "content_filter"),
+        (Fault(kind="length"), "answer to: hello there", "length"),
+        (Fault(kind="length", after=0), "", "length"),
         (Fault(kind="refusal"), "I can't help with that.", "stop"),
     ],
 )
@@ -177,6 +179,26 @@ async def test_a_field_that_the_server_does_not_know_is_left_out_and_remembered(
     assert await ask(client) == "answer to: hello there"
     assert [wording in request.body for request in server.requests] == [True, False, False]
     assert [record.outcome for record in records] == ["answered", "answered"]
+
+
+async def test_max_tokens_goes_by_its_new_name_where_the_old_one_is_refused(
+    client: ChatGPTClient, server: OpenAIServer
+) -> None:
+    server.configure(strict_options=True)
+    for _ in range(2):
+        async with client.stream(PROMPT, end_user="alice", options={"max_tokens": 9}) as answer:
+            assert "".join([piece async for piece in answer]) == "answer to: hello there"
+    asked = [(request.body.get("max_tokens"), request.body.get("max_completion_tokens")) for request in server.requests]
+    assert asked == [(9, None), (None, 9), (None, 9)]
+
+
+async def test_an_option_that_the_model_does_not_take_is_named(client: ChatGPTClient, server: OpenAIServer) -> None:
+    server.configure(strict_options=True)
+    with pytest.raises(ChatRefused) as caught:
+        async with client.stream(PROMPT, end_user="alice", options={"temperature": 0.5}):
+            pass
+    assert caught.value.field == "temperature"
+    assert len(server.requests) == 1
 
 
 async def test_the_wording_of_pydantic_based_servers_is_understood_too(
@@ -262,6 +284,7 @@ async def test_organization_and_further_headers_are_sent(server: OpenAIServer, c
         ({"base_url": "api.openai.com/v1"}, "chat.base_url"),
         ({"base_url": "ftp://x"}, "chat.base_url"),
         ({"base_url": "http://[::1"}, "chat.base_url"),
+        ({"base_url": "https://api.openai.com/v1/chat/completions"}, "chat.base_url"),
         ({"base_url": "https://me:pass@example.com/v1"}, "chat.base_url"),
         ({"api_key": "sk-1\nsk-2"}, "chat.api_key"),
         ({"api_key": "“sk-1”"}, "chat.api_key"),
@@ -303,12 +326,24 @@ async def test_surrogate_halves_are_joined_or_replaced(clock: HeldClock) -> None
         b'data: {"choices":[{"index":0,"delta":{"content":"hi"}},{"index":1,"delta":{"content":"no"}}]}\n\ndata: [DONE]',
         b'data: {"choices":[{"delta":{"content":[{"type":"thinking"},{"type":"text","text":"hi"}]}}]}\n\ndata: [DONE]\n\n',
         b'data:{"choices":[{"delta":{"content":"hi","tool_calls":[{}]},"finish_reason":"stop"}],"usage":null}\n\n',
+        b'data: {"choices":[{"delta":{"content":"<think>\\nwell</think>hi"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n',
         b'data: {"choices":null}\n\ndata: {"choices":[{"delta":{"content":"hi"},"finish_reason":"length"}]}',
     ],
 )
 async def test_what_compatible_servers_send_is_understood(clock: HeldClock, body: bytes) -> None:
     async with scripted(body) as (url, _), ChatGPTClient(ChatSettings(base_url=url), clock=clock) as client:
         assert await ask(client) == "hi"
+
+
+async def test_a_byte_that_is_no_utf8_costs_one_character(clock: HeldClock) -> None:
+    body = b'data: {"choices":[{"delta":{"content":"h\xffi"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+    async with scripted(body) as (url, _), ChatGPTClient(ChatSettings(base_url=url), clock=clock) as client:
+        assert await ask(client) == "h\ufffdi"
+
+
+async def test_a_beginning_that_only_looks_like_a_tag_is_shown(client: ChatGPTClient, server: OpenAIServer) -> None:
+    server.reply = lambda _: ["<th"]
+    assert await ask(client) == "<th"
 
 
 async def test_places_are_shared_fairly_between_people(server: OpenAIServer, clock: HeldClock) -> None:

@@ -133,7 +133,8 @@ async def test_it_is_tried_no_more_than_twice_again(
             Fault(kind="status", status=200, body={"error": {"code": 400, "type": "exceed_context_size_error"}}),
             ContextTooLong,
         ),
-        (Fault(kind="insufficient_quota"), ChatRateLimited),
+        (Fault(kind="insufficient_quota"), ChatMisconfigured),
+        (Fault(kind="status", status=402, body={"error": {"message": "Insufficient Balance"}}), ChatMisconfigured),
         (Fault(kind="status", status=400), ChatRefused),
         (Fault(kind="status", status=422), ChatRefused),
         (Fault(kind="status", status=400, body={"error": {"code": "content_filter", "message": "no"}}), ChatRefused),
@@ -249,6 +250,7 @@ async def test_after_the_first_text_nothing_is_tried_again(
         Fault(kind="status", status=500, model="first"),
         Fault(kind="status", status=429, model="first"),
         Fault(kind="insufficient_quota", model="first"),
+        Fault(kind="status", status=402, model="first"),
         Fault(kind="model_not_found", model="first"),
         Fault(kind="cut", after=0, model="first"),
     ],
@@ -439,6 +441,15 @@ async def test_a_key_that_the_server_repeats_is_taken_out(client: ChatGPTClient,
     with pytest.raises(ChatMisconfigured) as caught:
         await client.probe()
     assert "[redacted]" in caught.value.detail
+
+
+async def test_a_placeholder_for_a_key_is_no_secret(server: OpenAIServer, hasty: HastyClock) -> None:
+    settings = ChatSettings(base_url=server.url, api_key="x", model="first")
+    server.configure(script=[Fault(kind="status", status=400, body="an example is expected")])
+    async with ChatGPTClient(settings, clock=hasty) as client:
+        with pytest.raises(ChatRefused) as caught:
+            await ask(client)
+    assert caught.value.detail == "HTTP 400: an example is expected"
 
 
 async def test_a_proxy_that_refuses_us_learns_and_tells_nothing(hasty: HastyClock) -> None:
