@@ -7,13 +7,13 @@ show is shown then.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from enum import Enum
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import structlog
 
@@ -67,6 +67,7 @@ class Preview:
         self._journal = journal
         self._clock = clock
         self._sign: TypingSign | None = None
+        self._beginning: asyncio.Handle | None = None
         self._show: asyncio.Task[_Shown] | None = None
 
     async def __aenter__(self) -> Self:
@@ -79,7 +80,7 @@ class Preview:
     ) -> None:
         if kind is not None and issubclass(kind, Exception):
             await self.settle()  # the turn will run again: it has to know what is shown
-        self._stop_typing()
+        self._stop()
         if self._show is not None:
             self._show.cancel()
         if self._sign is not None:
@@ -92,16 +93,28 @@ class Preview:
 
     async def settle(self) -> None:
         """Show nothing new, and wait for a call that is under way: what is committed next has to know its message."""
-        self._stop_typing()
+        self._stop()
 
     async def complete(self, text: str, parts: Sequence[OutboxPart]) -> Sequence[OutboxPart]:
         """`text` is committed as `parts`: show the end of it; returns the parts that are still to be delivered."""
         del text
         return parts
 
-    def _stop_typing(self) -> None:
+    def _begin_soon(self, show: Callable[[], Coroutine[Any, Any, _Shown]]) -> None:
+        """Once what has come was read: an answer that is whole by then needs no preview, which takes more calls."""
+        if self._beginning is None:
+            self._beginning = asyncio.get_running_loop().call_soon(self._begin, show)
+
+    def _begin(self, show: Callable[[], Coroutine[Any, Any, _Shown]]) -> None:
+        self._stop()
+        self._show = asyncio.create_task(show())
+
+    def _stop(self) -> None:
+        """Show no sign any more, and do not begin with a preview."""
         if self._sign is not None:
             self._sign.stop()
+        if self._beginning is not None:
+            self._beginning.cancel()
 
     async def _remember(self, message: MessageId) -> bool:
         """So that the final text, also that of a later process, takes the preview's place. False: it is not stored."""
@@ -143,9 +156,13 @@ class StreamPreview(Preview):
         self._waiting.append(piece)
         self._added += len(piece)
         self._wake.set()
-        if self._show is None:
-            self._stop_typing()
-            self._show = asyncio.create_task(self._feed())
+        self._begin_soon(self._feed)
+
+    async def settle(self) -> None:
+        """A kept reply shows also what there is of an answer that broke off; it needs no calls."""
+        await super().settle()
+        if self._show is None and self._waiting and isinstance(self._reply, Kept):
+            self._begin(self._feed)
 
     async def complete(self, text: str, parts: Sequence[OutboxPart]) -> Sequence[OutboxPart]:
         if self._show is None:
@@ -267,9 +284,7 @@ class EditPreview(Preview):
         if not self._text.complete:  # what follows the first message comes at the end
             self._text.feed(piece)
             self._wake.set()
-        if self._show is None:
-            self._stop_typing()
-            self._show = asyncio.create_task(self._keep_editing())
+        self._begin_soon(self._keep_editing)
 
     async def settle(self) -> None:
         await super().settle()

@@ -13,6 +13,8 @@ from core.errors import DeliveryError
 
 log = structlog.get_logger(__name__)
 
+_AFTER = 0.3
+"""Seconds before the first one: where the answer comes at once, a sign would only flash, and take two calls."""
 _EVERY = 5.0
 """Seconds; the signs of the platforms fade after 5 to 10."""
 _MOST = 120
@@ -26,7 +28,7 @@ _OVER = 2.0
 
 
 class TypingSign:
-    """Shown from its making until `stop`; whoever made it waits for `gone` in the end."""
+    """Shown from soon after its making until `stop`; whoever made it waits for `gone` in the end."""
 
     def __init__(self, reply: CanType, clock: Clock) -> None:
         self._reply = reply
@@ -51,6 +53,7 @@ class TypingSign:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _keep_up(self) -> None:
+        await self._clock.sleep(_AFTER)
         try:
             for _ in range(_MOST):
                 self._calling = True

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.account import AccountConfig
+from core.adapter import Kept
 from core.errors import (
     ChatUnavailable,
     DeliveryError,
@@ -24,6 +25,7 @@ from tests.simulators.pager import (
     EditsAndTypes,
     EditsKeyed,
     Pager,
+    PagerReply,
     Streams,
     StreamsAndEdits,
     StreamsAndForms,
@@ -49,6 +51,32 @@ async def test_a_stream_grows_in_one_message(path: Path, clock: HeldClock) -> No
         assert not shown.broken
         assert "send" not in gateway.pager.calls
         assert (await gateway.store.figures()).unsent == 0
+
+
+@pytest.mark.parametrize("kind", [Streams, StreamsAndEdits, StreamsAnnounced, Edits])
+async def test_an_answer_that_is_whole_at_once_is_one_message(
+    path: Path, clock: HeldClock, kind: type[PagerReply]
+) -> None:
+    """A preview would show nothing earlier, and take more calls."""
+    async with Gateway(path, clock, Pager(kind)) as gateway:
+        gateway.model.will("one", " two")
+        assert await gateway.ask("1") == ["one two"]
+        assert gateway.pager.calls == ["send"]
+
+
+class Keeps(StreamsAndForms, Kept):
+    """A stream of what is read where it is stored."""
+
+
+async def test_a_kept_reply_shows_what_there_is_of_an_answer_that_breaks_off_at_once(
+    path: Path, clock: HeldClock
+) -> None:
+    async with Gateway(path, clock, Pager(Keeps)) as gateway:
+        gateway.model.will("one", ChatUnavailable("cut"))
+        await gateway.ask("1")
+        (shown,) = gateway.pager.messages.values()
+        assert (shown.text, shown.broken) == ("one", True)
+        assert len(gateway.pager.failures) == 1
 
 
 async def test_pieces_that_come_while_the_platform_is_slow_are_shown_once(path: Path, clock: HeldClock) -> None:
@@ -155,19 +183,25 @@ async def test_an_announced_message_goes_up_once_that_is_stored(path: Path, cloc
 
 async def test_a_stream_waits_as_long_as_the_platform_says(path: Path, clock: HeldClock) -> None:
     async with Gateway(path, clock, Pager(Streams)) as gateway:
+        gateway.model.will("one", end := asyncio.Event(), " two")
         gateway.pager.fail("append", RateLimited(REASON, retry_after=7.0))
         await gateway.hear("1")
+        await until(lambda: gateway.pager.calls)
+        end.set()
         await gateway.pass_time(6.9)
         assert gateway.pager.texts() == [""]
         await gateway.pass_time(0.1)
         await gateway.idle()
-        assert gateway.pager.texts() == ["answer to 1"]
+        assert gateway.pager.texts() == ["one two"]
 
 
 async def test_a_stream_of_an_answer_that_breaks_off_says_so_in_its_own_form(path: Path, clock: HeldClock) -> None:
     async with Gateway(path, clock, Pager(StreamsAndForms)) as gateway:
-        gateway.model.will("one", ChatUnavailable("cut"))
-        await gateway.ask("1")
+        gateway.model.will("one", cut := asyncio.Event(), ChatUnavailable("cut"))
+        await gateway.hear("1")
+        await until(lambda: gateway.pager.texts() == ["one"])
+        cut.set()
+        await gateway.idle()
         (shown,) = gateway.pager.messages.values()
         assert (shown.text, shown.broken) == ("one", True)
         assert len(gateway.pager.failures) == 1
@@ -367,7 +401,9 @@ async def test_typing_is_shown_and_renewed_until_there_is_text(path: Path, clock
         gateway.model.will(first := asyncio.Event(), "one", end := asyncio.Event(), " two")
         await gateway.hear("1")
         await until(lambda: gateway.clock.sleeping)
-        await clock.advance(10.0)
+        await clock.advance(0.2)
+        assert not gateway.pager.calls
+        await clock.advance(10.1)
         assert gateway.pager.calls == ["typing"] * 3
         first.set()
         await until(gateway.pager.texts)
@@ -390,7 +426,9 @@ async def test_a_typing_sign_is_taken_away_once_when_nothing_more_is_written(pat
     async with Gateway(path, clock, Pager(Signs)) as gateway:
         gateway.model.will(end := asyncio.Event(), "one")
         await gateway.hear("1")
-        await until(lambda: "typing" in gateway.pager.calls)
+        await until(lambda: clock.sleeping)
+        await clock.advance(0.3)
+        assert "typing" in gateway.pager.calls
         end.set()
         await gateway.idle()
         assert gateway.pager.texts() == ["one"]
@@ -398,22 +436,43 @@ async def test_a_typing_sign_is_taken_away_once_when_nothing_more_is_written(pat
         assert gateway.pager.calls.index("typing over") > gateway.pager.calls.index("typing")
 
 
+async def test_an_answer_that_comes_at_once_has_no_typing_sign(path: Path, clock: HeldClock) -> None:
+    async with Gateway(path, clock, Pager(Signs)) as gateway:
+        gateway.model.will(end := asyncio.Event(), "one")
+        await gateway.hear("1")
+        await until(lambda: clock.sleeping)
+        await clock.advance(0.2)
+        end.set()
+        await gateway.idle()
+        assert gateway.pager.calls == ["send"]
+
+
 @pytest.mark.parametrize(
     "error", [DeliveryError(REASON), RateLimited(REASON, retry_after=9), RuntimeError("a mistake")]
 )
 async def test_typing_that_fails_never_costs_the_reply(path: Path, clock: HeldClock, error: Exception) -> None:
     async with Gateway(path, clock, Pager(Signs)) as gateway:
+        gateway.model.will(end := asyncio.Event(), "one")
         gateway.pager.fail("typing", error)
         gateway.pager.fail("typing over", error)
-        assert await gateway.ask("1") == ["answer to 1"]
+        await gateway.hear("1")
+        await until(lambda: clock.sleeping)
+        await clock.advance(0.3)
+        end.set()
+        await gateway.idle()
+        assert gateway.pager.texts() == ["one"]
+        assert "typing" in gateway.pager.calls
 
 
 async def test_a_typing_sign_on_its_way_is_not_broken_off(path: Path, clock: HeldClock) -> None:
     """That would close its connection, and the next call had to open another."""
     async with Gateway(path, clock, Pager(Signs)) as gateway:
         gateway.pager.gates["typing"] = gate = asyncio.Event()
-        gateway.model.will("one")
+        gateway.model.will(end := asyncio.Event(), "one")
         await gateway.hear("1")
+        await until(lambda: clock.sleeping)
+        await clock.advance(0.3)
+        end.set()
         await until(gateway.pager.texts)
         assert gateway.pager.waiting == 1
         gate.set()
@@ -424,7 +483,14 @@ async def test_a_typing_sign_on_its_way_is_not_broken_off(path: Path, clock: Hel
 async def test_typing_that_hangs_never_delays_the_reply(path: Path, clock: HeldClock) -> None:
     async with Gateway(path, clock, Pager(Signs)) as gateway:
         gateway.pager.gates["typing"] = gateway.pager.gates["typing over"] = asyncio.Event()
-        assert await gateway.ask("1") == ["answer to 1"]
+        gateway.model.will(end := asyncio.Event(), "one")
+        await gateway.hear("1")
+        await until(lambda: clock.sleeping)
+        await clock.advance(0.3)
+        assert gateway.pager.waiting == 1
+        end.set()
+        await gateway.idle()
+        assert gateway.pager.texts() == ["one"]
 
 
 async def test_an_account_that_does_not_stream_shows_finished_messages(path: Path, clock: HeldClock) -> None:
