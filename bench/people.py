@@ -61,6 +61,8 @@ class People:
         self.view = VIEWS[road.platform](self.seen, **road.simulator)
         self.platform = self.view.platform
         self._numbers = iter(range(10**9))
+        self._turns: Counter[tuple[str, int]] = Counter()
+        """Questions so far, of the people of each account that begin at each number."""
         self.waiting: dict[str, Waiting] = {}
 
     def seen(self, room: str) -> None:
@@ -98,9 +100,12 @@ class People:
     async def ask(
         self, *, users: int, requests: int, people: int, offset: int = 0, words: int = 1, bare: str = ""
     ) -> dict[str, Any]:
-        """`requests` questions of so many words: `users` wait at any time, of `people` who take turns. `bare`: the account
-        of a bare script, which is asked instead."""
-        group = [self._person(offset + number, bare=bare) for number in range(people)]
+        """`requests` questions of so many words: `users` wait at any time, of `people` who take turns, from one call to the
+        next: a platform may let a bot answer once a second in one place. `bare`: the account of a bare script, which is
+        asked instead."""
+        done = self._turns[bare, offset]
+        self._turns[bare, offset] += requests
+        group = [self._person(offset + (done + number) % people, bare=bare) for number in range(people)]
         turns = deque(group)
         began = time.monotonic()
         left = iter(range(requests))
