@@ -157,7 +157,7 @@ def _names(settings: ServerSettings) -> frozenset[str] | None:
     if settings.public_url:
         named.add((urlsplit(settings.public_url).hostname or "").lower())
     if settings.is_loopback:
-        return frozenset(named | _LOOPBACK_NAMES | {settings.host.strip("[]").lower()})
+        return frozenset(named | _LOOPBACK_NAMES | {settings.host.lower()})
     return frozenset(named | {settings.host.lower()} | _LOOPBACK_NAMES) if named else None
 
 

@@ -247,13 +247,18 @@ class Server(Section):
     )
     max_body: Size = Field(1_000_000, ge=1000, le=100_000_000, description="Largest request.")
 
+    @field_validator("host")
+    @classmethod
+    def _without_brackets(cls, host: str) -> str:
+        return host.removeprefix("[").removesuffix("]")  # as an IPv6 address stands in a URL
+
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach the server."""
         if self.host == "localhost":
             return True
         try:
-            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+            return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
 

@@ -129,10 +129,11 @@ def _fault(error: ValidationError, document: Any) -> Refusal:
             code, text = "invalid_field", str(item["ctx"]["error"])
         case "literal_error" if isinstance(given, str):
             code, text = "unsupported_value", f"{given[:40]!r} is not supported; use {item['ctx']['expected']}"
-        case "string_too_short":
+        case "string_too_short" | "too_short":
             code, text = "invalid_field", "must not be empty"
-        case "string_too_long":
-            code, text = "invalid_field", f"must not be longer than {item['ctx']['max_length']} characters"
+        case "string_too_long" | "too_long":
+            unit = "characters" if isinstance(given, str) else "items"
+            code, text = "invalid_field", f"must not be longer than {item['ctx']['max_length']} {unit}"
         case "string_type" if path.endswith(".content"):
             code, text = "invalid_field", "must be a string or a list of text parts"
         case _:
