@@ -80,7 +80,7 @@ class Exhausted:
 
     @property
     def notice(self) -> str:
-        """The name of the text that tells it (core/texts.py)."""
+        """The name of the text that tells it (core/texts)."""
         return f"{self.measure}_{self.whose}"
 
     def told(self, now: datetime) -> dict[str, Any]:

@@ -120,7 +120,9 @@ def sessions_forget(path: Path | None, key: str, yes: bool, as_json: bool) -> in
     if not yes:
         click.confirm(f"Delete everything stored of {key}, for good?", abort=True)
     result = call(path, "sessions.forget", key=key)
-    return print_result(result, as_json, f"{result['turns']} turns of {key} were deleted")
+    turns = result["turns"]
+    what = f"1 turn of {key} was" if turns == 1 else f"{turns} turns of {key} were"
+    return print_result(result, as_json, f"{what} deleted")
 
 
 @click.group()

@@ -215,7 +215,7 @@ async def test_a_full_queue_is_the_sender_s_and_a_full_store_is_everybody_s(path
         hold.set()
         await gateway.idle()
         assert gateway.pager.texts("shop") == []
-        assert any("wait for those first" in text for text in gateway.pager.texts())
+        assert any("Please wait until I have" in text for text in gateway.pager.texts())
 
 
 async def test_a_command_passes_a_full_queue(path: Path, clock: HeldClock) -> None:

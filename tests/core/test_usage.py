@@ -342,8 +342,8 @@ async def test_usage_without_prices_does_not_speak_of_money(path: Path, clock: H
     async with Gateway(path, clock) as gateway:
         await gateway.ask("1")
         first, second, _ = (await gateway.ask("/usage"))[-1].split("  \n")
-        assert first == "Your usage, today: 1 messages, 15 tokens"
-        assert second == "Your usage, this month: 1 messages, 15 tokens"
+        assert first == "Your usage, today: 1 message, 15 tokens"
+        assert second == "Your usage, this month: 1 message, 15 tokens"
 
 
 async def test_admins_see_the_account_and_everybody(path: Path, clock: HeldClock) -> None:
@@ -352,7 +352,7 @@ async def test_admins_see_the_account_and_everybody(path: Path, clock: HeldClock
         await gateway.ask("1", user="bob", place="bob")
         await gateway.ask("1", user="cy", place="cy", account="other")
         text = "\n".join(await gateway.ask("/usage"))
-        assert "Everyone on this account, today: 1 messages, 15 tokens" in text
+        assert "Everyone on this account, today: 1 message, 15 tokens" in text
         assert "All accounts, today: 2 messages, 30 tokens" in text
         assert "account" not in (await gateway.ask("/usage", user="bob", place="bob"))[-1]
 
