@@ -24,6 +24,8 @@ _TICKET_LIFETIME = 12 * 3600.0
 """Seconds; the vendor's client keeps one for up to 24 hours."""
 
 _TYPING, _TYPING_OVER = 1, 2
+_AGAIN = (0.3, 0.6)
+"""Seconds before the sign is taken away once more where that failed; the core gives 2 for all of it."""
 
 
 class Outgoing:
@@ -85,8 +87,16 @@ class Outgoing:
         """Take the sign away: it stays up where nobody says so
         (https://github.com/NousResearch/hermes-agent/issues/38085)."""
         ticket, _ = self._tickets.get(address.user, ("", 0.0))
-        if ticket and self.ready:
-            await self._sign(address, ticket, _TYPING_OVER)
+        if not ticket or not self.ready:
+            return
+        for pause in _AGAIN:
+            try:
+                await self._sign(address, ticket, _TYPING_OVER)
+            except DeliveryError:
+                await self._clock.sleep(pause)
+            else:
+                return
+        await self._sign(address, ticket, _TYPING_OVER)
 
     async def _sign(self, address: Address, ticket: str, status: int) -> None:
         try:

@@ -674,6 +674,25 @@ async def test_the_sign_of_writing_needs_one_ticket(platform: SimulatedWeixin, b
     assert len([call for call in platform.api.calls if call[1] == "getconfig"]) == 1
 
 
+@pytest.mark.parametrize("answer", [lambda: web.Response(status=502), lambda: web.json_response({"ret": -1})])
+async def test_a_sign_that_is_not_taken_away_at_once_is_soon(
+    platform: SimulatedWeixin, bot: Running, answer: Callable[[], web.Response]
+) -> None:
+    left = [answer, answer]
+
+    def in_vain() -> web.Response:
+        if len(left) == 1:
+            del platform.api.instead["sendtyping"]
+        return left.pop()()
+
+    async with bot.running():
+        reply = await bot.asked()
+        await reply.typing()
+        platform.api.instead["sendtyping"] = in_vain
+        await reply.typing_over()
+    assert [status for _, status in platform.state.bot("bot").typing] == [1, 2]
+
+
 # Files
 
 
