@@ -8,7 +8,6 @@ when the very first one fails (https://github.com/Rapptz/discord.py/issues/10520
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 import threading
@@ -18,6 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -115,7 +115,6 @@ class Link(discord.Client):
         self._api_url = api_url
         self._clock = clock
         self._kept = kept
-        self._frame = ""
         self._arrived: deque[tuple[str, Mapping[str, Any]]] = deque()
         self.last_heard: datetime | None = None
         """When the last frame came over the gateway."""
@@ -141,18 +140,20 @@ class Link(discord.Client):
         api = _Api(plain.loop, proxy=plain.proxy, max_ratelimit_timeout=plain.max_ratelimit_timeout)
         api.base = self._api_url
         self.http = api
-        return super()._get_state(**options)
+        state = super()._get_state(**options)
+        # Without its models, which cost more than all that we do with an event, and any fault of which would lose one.
+        state.parsers |= {event: partial(self._arrive, event) for event in _WANTED}
+        return state
+
+    def _arrive(self, event: str, data: Any) -> None:
+        self._arrived.append((event, data if isinstance(data, dict) else {}))
 
     def dispatch(self, event: str, /, *args: Any, **_: Any) -> None:
-        """What the SDK tells its listeners. We take frames as they came in, so that no fault of its models loses one."""
+        """What the SDK tells its listeners."""
         if event == "socket_raw_receive":
-            self._frame = args[0]
             self.last_heard = self._clock.now()
         elif event == "socket_event_type":
-            if args[0] in _WANTED:
-                data = json.loads(self._frame).get("d")
-                self._arrived.append((args[0], data if isinstance(data, dict) else {}))
-            elif args[0] == "READY":
+            if args[0] == "READY":
                 self.gaps += 1
                 self._failures = 0
             elif args[0] == "RESUMED":
