@@ -9,7 +9,7 @@ from bench.subjects import Subject, Subjects
 from bench.table import Table, median, percentile
 
 USERS = 64
-_PEOPLE = 640
+_PEOPLE = 1280
 """Those who take turns: nobody writes again within a second, which is what Slack allows a bot to answer in one place."""
 _NEW = 1_000_000
 """Numbers from here on are people who have not written yet."""
