@@ -32,6 +32,9 @@ _CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F, *range(0x80,
 _QUIET = {"aiohttp.access": logging.WARNING, "asyncio": logging.WARNING}
 """Loggers that say too much at INFO; `level: debug` lets them."""
 
+_SILENT = "markdown_it"
+"""The parser tells each of its steps at DEBUG, hundreds for one answer, in which the messages would drown."""
+
 
 class _Lines:
     """Where rendered lines go. A reader that went away must not stop the gateway."""
@@ -135,6 +138,7 @@ def configure(level: Level = "info", format: Format = "auto", *, stream: TextIO 
     root.setLevel(number)
     for name, quiet in _QUIET.items():
         logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else max(quiet, number))
+    logging.getLogger(_SILENT).setLevel(max(logging.INFO, number))
 
 
 def _is_terminal(stream: TextIO) -> bool:

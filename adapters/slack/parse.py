@@ -36,6 +36,8 @@ Payload = Mapping[str, Any]
 
 _WRITTEN = frozenset(("", "file_share", "thread_broadcast"))
 """Subtypes of what people write; edits, deletions, joins and all others are not for us."""
+_SLACKBOT = "USLACKBOT"
+"""It posts reminders and the like as a person would: without `bot_id`, and `users.info` denies that it is a bot."""
 _DIRECT = frozenset(("im", "app_home"))
 _PLACES = _DIRECT | {"channel", "group", "mpim"}
 _TS = re.compile(r"\d{1,11}\.\d{1,9}")
@@ -89,7 +91,9 @@ def _written(
     sent_at = time_of(ts)
     if not user or not channel or sent_at is None:
         return None
-    if text_in(event, "subtype") not in _WRITTEN or event.get("hidden") or event.get("bot_id") or user == identity.user:
+    if text_in(event, "subtype") not in _WRITTEN or event.get("hidden") or event.get("bot_id"):
+        return None
+    if user in (identity.user, _SLACKBOT):
         return None
     kind = "channel" if event["type"] == "app_mention" else text_in(event, "channel_type")
     if kind not in _PLACES:

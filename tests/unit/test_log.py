@@ -14,6 +14,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.markdown.grammar import parser
 from gateway import log
 from gateway.redaction import MASK, Redactor, register_secret
 
@@ -29,7 +30,8 @@ def output() -> Iterator[io.StringIO]:
     root.handlers[:] = handlers
     root.setLevel(level)
     quiet.setLevel(quiet_level)
-    logging.getLogger("asyncio").setLevel(logging.NOTSET)
+    for name in ("asyncio", "markdown_it"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 Records = Callable[[], list[dict[str, Any]]]
@@ -225,6 +227,15 @@ def test_fields_that_are_named_for_secrets_are_masked(records: Records) -> None:
 
     assert record["headers"] == {"Authorization": MASK, "Accept": "*/*"}
     assert (record["password"], record["token"], record["tokens"]) == (MASK, "", 5)
+
+
+def test_the_steps_of_the_parser_do_not_drown_the_messages_at_debug(records: Records, output: io.StringIO) -> None:
+    log.configure("debug", "json", stream=output)
+    parser().parse("- a list\n\nand *words*")
+    structlog.get_logger().debug("accepted")
+    (record,) = records()
+
+    assert record["event"] == "accepted"
 
 
 def test_what_people_write_is_only_told_at_debug(records: Records, output: io.StringIO) -> None:

@@ -33,6 +33,10 @@ def message(name: str, **changes: Any) -> InboundMessage:
     return found
 
 
+def test_slackbot_is_not_answered() -> None:
+    assert read("direct-message", user="USLACKBOT") is None
+
+
 def test_a_direct_message_is_read_out_of_its_escapes() -> None:
     found = message("direct-message")
     assert found.text == "What does a & b < c mean? See [the page](https://example.com/a?b=1&c=2)"
