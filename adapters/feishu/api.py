@@ -1,4 +1,4 @@
-"""Feishu's HTTP API over one session of our own: token, pace, typed errors.
+"""Feishu's HTTP API over connections of our own: token, pace, typed errors.
 
 https://open.feishu.cn/document/server-docs/api-call-guide/frequency-control: who calls too often gets HTTP 429, from old
 APIs 400, with code 99991400 and `x-ogw-ratelimit-reset`; for messages to one chat code 230020. The SDK is not used for
@@ -9,15 +9,14 @@ calls: it opens a new TLS context for each one and fetches its token with a bloc
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 from yarl import URL
 
+from adapters.feishu.calls import Answer, Calls
 from adapters.feishu.errors import (
     CLOSED_APP,
     DOUBTFUL,
@@ -39,33 +38,19 @@ from adapters.feishu.token import TOKEN_LASTS, Token
 from core.backoff import retry_after
 from core.clock import Clock
 from core.errors import ConnectionLost, DeliveryError, DeliveryUnavailable, DeliveryUncertain, RateLimited
+from core.http_client import NotConnected
 from core.proxy import proxy_for
-from core.untrusted import json_of
 
 CALL_TIMEOUT = 15.0
 """Seconds for one call; with the wait for its turn it stays below what the core allows for a send."""
 
+_SIGNED_OUT = "the account is not signed in at the moment"
 _TOKEN_PATH = "/open-apis/auth/v3/tenant_access_token/internal"  # noqa: S105 - where it is fetched
 _CHAT_PAUSE = 1.0
 """Seconds, where Feishu says wait and not how long."""
 
 _ID = re.compile(r"/(?!v\d+(?:/|$))(?=[^/]*[A-Z\d]|o[mc]_)[^/]+")
 """A part of a path that names a thing, not a kind of things."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What came back."""
-
-    status: int
-    headers: Mapping[str, str]
-    data: Mapping[str, Any]
-    """Empty where it was no JSON object."""
-
-    @property
-    def code(self) -> int | None:
-        code = self.data.get("code")
-        return code if isinstance(code, int) and not isinstance(code, bool) else None
 
 
 class FeishuApi:
@@ -77,6 +62,7 @@ class FeishuApi:
         self._url = url.rstrip("/")
         self._proxy = proxy
         self._clock = clock
+        self._calls: Calls | None = None
         self._session: aiohttp.ClientSession | None = None
         self._token = Token(self._fetch_token, clock)
         self._pace = Pace(clock)
@@ -85,6 +71,7 @@ class FeishuApi:
 
     async def open(self) -> None:
         """Open what is used until `close`."""
+        self._calls = Calls(proxy_for(URL(self._url), self._proxy))
         connector = aiohttp.TCPConnector(limit=64, keepalive_timeout=15.0)  # shorter than servers keep an idle one
         timeout = aiohttp.ClientTimeout(total=CALL_TIMEOUT, sock_connect=5.0)
         jar = aiohttp.DummyCookieJar()
@@ -95,9 +82,12 @@ class FeishuApi:
     async def close(self) -> None:
         """Close every connection."""
         session, self._session = self._session, None
+        calls, self._calls = self._calls, None
         await self._token.close()
         if session is not None:
             await session.close()
+        if calls is not None:
+            await calls.__aexit__(None, None, None)
 
     @property
     def proxy(self) -> str | None:
@@ -114,7 +104,7 @@ class FeishuApi:
     def session(self) -> aiohttp.ClientSession:
         """The shared HTTP session. Raises DeliveryUnavailable while the account is not signed in."""
         if self._session is None:
-            raise DeliveryUnavailable("the account is not signed in at the moment")
+            raise DeliveryUnavailable(_SIGNED_OUT)
         return self._session
 
     async def sign_in(self) -> None:
@@ -187,32 +177,36 @@ class FeishuApi:
         params: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
         form: Callable[[], aiohttp.FormData] | None = None,
-    ) -> _Answer:
+    ) -> Answer:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        data: bytes | aiohttp.FormData | None = form() if form is not None else None
-        if body is not None:
-            # As it is, not in \u escapes: what Feishu counts is the length of the body.
-            data = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
-            headers["Content-Type"] = "application/json; charset=utf-8"
         url = URL(self._url + path, encoded="%" in path)
+        if params:
+            url = url.with_query(params)
         try:
-            async with self.session.request(
-                method, url, params=params, data=data, headers=headers, proxy=self.proxy, allow_redirects=False
-            ) as response:
-                answered = await response.read()
-                return _Answer(response.status, response.headers, _json_object(answered))
-        except aiohttp.ClientConnectorError as error:
+            if form is not None:
+                return await self._upload(method, url, headers, form())
+            if self._calls is None:
+                raise DeliveryUnavailable(_SIGNED_OUT)
+            async with asyncio.timeout(CALL_TIMEOUT):
+                return await self._calls.call(method, url, headers, body)
+        except (aiohttp.ClientConnectorError, NotConnected) as error:
             raise DeliveryUnavailable(f"{api}: no connection to {self.host} ({type(error).__name__})") from None
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise DeliveryUncertain(f"{api}: no answer from {self.host} ({type(error).__name__})") from None
         except RuntimeError as error:  # the session is closed meanwhile
             raise DeliveryUncertain(f"{api}: the account signs out ({error})") from None
+
+    async def _upload(self, method: str, url: URL, headers: Mapping[str, str], form: aiohttp.FormData) -> Answer:
+        async with self.session.request(
+            method, url, data=form, headers=headers, proxy=self.proxy, allow_redirects=False
+        ) as response:
+            return Answer.of(response.status, response.headers, await response.read())
 
     def _limited(self, api: str, limited: str, seconds: float) -> RateLimited:
         self._pace.pause(limited, seconds)
         return RateLimited(f"{api}: Feishu asks to wait", retry_after=seconds)
 
-    def _explained(self, api: str, place: str, answer: _Answer) -> DeliveryError:
+    def _explained(self, api: str, place: str, answer: Answer) -> DeliveryError:
         """What an answer that is no success means."""
         code = answer.code
         detail = REASONS.get(code or 0) or str(answer.data.get("msg", ""))[:300]
@@ -241,11 +235,3 @@ class FeishuApi:
         told = headers.get("x-ogw-ratelimit-reset", "")
         seconds = float(told) if told.isdecimal() else retry_after(headers, self._clock)
         return max(seconds or _CHAT_PAUSE, 0.1)
-
-
-def _json_object(body: bytes) -> Mapping[str, Any]:
-    try:
-        data = json_of(body)
-    except ValueError:
-        return {}
-    return data if isinstance(data, dict) else {}

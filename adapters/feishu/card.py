@@ -171,7 +171,7 @@ class Cards:
                 await self._api.call(method, path, body=numbered)
             except FeishuError as error:
                 if error.code == REPEATED_OPERATION:
-                    return  # aiohttp repeats a PUT when its connection breaks: the first one took effect
+                    return  # a PUT is sent again when its connection breaks: the first one took effect
                 if error.code != SEQUENCE or not jump:
                     raise
                 turns.sequence += jump  # the clock was set back, or somebody jumped before

@@ -330,6 +330,37 @@ async def test_a_broken_connection_leaves_a_doubt(feishu: SimulatedFeishu) -> No
             await place.reply().send("x", key="k-0")  # type: ignore[arg-type]  # a literal
 
 
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "POST", "PATCH"])
+async def test_what_is_true_when_said_twice_is_said_again_where_a_kept_connection_ends(method: str) -> None:
+    """The server may have taken the first one; a message is never sent twice."""
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answers the first request of each connection, and hangs up on the second."""
+        body = b'{"code": 0, "tenant_access_token": "t-1", "expire": 7200}'
+        asked.append(await reader.read(65_536))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        asked.append(await reader.read(65_536))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        api = FeishuApi("cli_a1", SECRET, url=url, proxy=None, clock=SystemClock())
+        await api.open()
+        try:
+            call = api.call(method, "/open-apis/im/v1/messages", body=None if method == "GET" else {"a": 1})
+            if method in ("POST", "PATCH"):
+                with pytest.raises(DeliveryUncertain, match="StaleConnection"):
+                    await call
+            else:
+                await call
+        finally:
+            await api.close()
+    said = [request for request in asked if request.startswith(method.encode()) and b"/messages" in request]
+    assert len(said) == (1 if method in ("POST", "PATCH") else 2)
+
+
 async def test_bodies_are_sent_as_short_as_they_are(server: Scripted, api: FeishuApi) -> None:
     await api.call("POST", "/open-apis/im/v1/messages", body={"content": "答案 \ud83d"})
     assert server.raw.decode() == '{"content":"答案 ?"}'
