@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 
 LENGTH = 8
@@ -10,10 +11,20 @@ LENGTH = 8
 ALPHABET = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"
 """Without 0, O, 1 and I, which are taken for each other: 32 letters, so a code is one of 2^40."""
 
+HIDDEN = "*" * LENGTH
+"""What stands in the place of a code that is not to be read any more."""
+
+_CODE = re.compile(rf"\b[{ALPHABET}]{{{LENGTH}}}\b")
+
 
 def new_code() -> str:
     """A code that nobody can guess."""
     return "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
+
+
+def without_codes(text: str) -> str:
+    """`text` with its codes hidden, and whatever else looks like one."""
+    return _CODE.sub(HIDDEN, text)
 
 
 def code_digest(typed: str) -> bytes:

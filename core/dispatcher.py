@@ -21,7 +21,7 @@ import structlog
 from core.adapter import CanFail, Failure, FailureCode, IdempotencyKey, Kept, ReplyChannel
 from core.budgets import UNBOUNDED, BudgetInUse, Budgets
 from core.clock import Clock
-from core.commands import Commands
+from core.commands import Commands, without_code
 from core.delivery import Delivery, failure_json, mistake, parted, parts_of, tell, until_stored
 from core.errors import DeliveryError
 from core.headroom import Headroom
@@ -318,6 +318,7 @@ class Dispatcher:
             failure=failure_json(failure),
             kept=isinstance(reply, Kept),
             dead=reply is None,
+            kept_text=without_code(turn.last.text),
         )
         return await until_stored(partial(self._journal.finish, turn, outcome), self._clock)
 
@@ -378,7 +379,8 @@ class Dispatcher:
                 "a command failed", turn=turn.id, exc_info=not isinstance(error, DeliveryError), error=repr(error)
             )
             return reply, await self._fail(turn, reply, error)
-        done = Outcome(state=outcome.state, parts=parts, kept=isinstance(reply, Kept))
+        kept_text = without_code(turn.last.text)
+        done = Outcome(state=outcome.state, parts=parts, kept=isinstance(reply, Kept), kept_text=kept_text)
         finish = partial(self._journal.finish, turn, done)
         return reply, await until_stored(finish, self._clock)
 

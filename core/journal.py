@@ -123,6 +123,9 @@ class Outcome:
     """The reply channel is `Kept`: what is committed has arrived."""
     dead: bool = False
     """Nobody is told: the inbox rows become dead letters with `error`."""
+    kept_text: str = ""
+    """What is kept of the message, where it or the reply tells a one-time code. Empty: all. The reply's codes go once it was
+    sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +155,8 @@ class OutboxPart:
     sending_at: datetime | None = None
     error: str = ""
     """Why it was not sent the last time."""
+    tells_code: bool = False
+    """A one-time code is in it, which is hidden in the store once it was sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from adapters.api.answers import Answer, Answers, address_of
 from adapters.api.faults import Refusal
 from core.adapter import Failure, FailureCode, Inbox, Receipt
 from core.chat import Usage
+from core.commands import without_code
 from core.errors import StorageUnavailable
 from core.host import Host
 from core.journal import InboxState, Reached, TurnState
@@ -161,7 +162,7 @@ class Intake:
     async def _repeat(self, message: InboundMessage, answer: Answer) -> bool:
         try:
             reached = await self._host.journal.reached(self._account, message.event)
-            if reached is None or reached.body.text != message.text:
+            if reached is None or reached.body.text not in (message.text, without_code(message.text)):
                 raise Refusal(
                     422,
                     "idempotency_key_reused",

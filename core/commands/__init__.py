@@ -2,7 +2,15 @@
 
 from core.commands.asked import Running
 from core.commands.commands import Commands
-from core.commands.names import FOR_ADMINS, PRIVATE, Command, is_about_somebody, parse_command, with_person
+from core.commands.names import (
+    FOR_ADMINS,
+    PRIVATE,
+    Command,
+    is_about_somebody,
+    parse_command,
+    with_person,
+    without_code,
+)
 
 __all__ = [
     "FOR_ADMINS",
@@ -13,4 +21,5 @@ __all__ = [
     "is_about_somebody",
     "parse_command",
     "with_person",
+    "without_code",
 ]

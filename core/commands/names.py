@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from core.codes import HIDDEN
 from core.texts import SLASHES
 
 NAMES: Mapping[str, tuple[str, ...]] = {
@@ -35,6 +36,7 @@ FOR_ADMINS = frozenset({"access", "approve", "allow", "block", "budget"})
 PRIVATE = FOR_ADMINS | {"usage", "whoami", "link", "unlink", "export"}
 """Commands whose answer is for their person alone: after a slash command others do not see it, where there is a way."""
 
+_WITH_CODE = frozenset({"link", "approve"})
 _OF_PEOPLE = frozenset({"allow", "block", "budget"})
 _WITH_ARGUMENT = _OF_PEOPLE | {"model", "persona", "link", "forget", "approve"}
 _WIDE_SPACE = "\u3000"  # as Chinese input methods write it
@@ -67,6 +69,15 @@ def parse_command(text: str) -> Command | None:
     if name is None or (argument and name not in _WITH_ARGUMENT):
         return None
     return Command(name, argument)
+
+
+def without_code(text: str) -> str:
+    """What is kept of a command that takes or tells a one-time code, once it was carried out. Empty: of that text, all."""
+    command = parse_command(text)
+    if command is None or command.name not in _WITH_CODE:
+        return ""
+    word = text.split(maxsplit=1)[0]
+    return f"{word} {HIDDEN}" if command.argument else word
 
 
 DEFAULT = ("default", "默认")

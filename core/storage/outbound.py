@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from core.adapter import IdempotencyKey
+from core.codes import without_codes
 from core.journal import OutboxPart, OutboxState, PartId, TurnId
 from core.messages import AccountId, ConversationKey, MessageId, ReplyAddress
 from core.storage import statements
@@ -32,6 +33,7 @@ def unsent(db: sqlite3.Connection, conversation: ConversationKey) -> tuple[Outbo
             created_at=moment(created_at),
             sending_at=when(sending_at),
             error=error,
+            tells_code=bool(tells_code),
         )
         for (
             id,
@@ -50,6 +52,7 @@ def unsent(db: sqlite3.Connection, conversation: ConversationKey) -> tuple[Outbo
             created_at,
             sending_at,
             error,
+            tells_code,
         ) in db.execute(statements.UNSENT, (str(conversation),))
     )
 
@@ -59,12 +62,14 @@ def sending(db: sqlite3.Connection, part: int, now: int) -> None:
     db.execute(statements.SENDING, (now, part))
 
 
-def sent(db: sqlite3.Connection, part: int, turn: int, message: str | None, now: int) -> None:
+def sent(db: sqlite3.Connection, part: OutboxPart, message: str | None, now: int) -> None:
     """With the last part the messages are done."""
-    if not db.execute(statements.SENT, (now, message, part)).rowcount:
+    if not db.execute(statements.SENT, (now, message, part.id)).rowcount:
         return
-    if db.execute(statements.NOT_SENT, (turn,)).fetchone() is None:
-        db.execute(statements.ROWS_DONE, (now, turn))
+    if part.tells_code:
+        db.execute(statements.HIDE_CODE, (without_codes(part.text), part.id))
+    if db.execute(statements.NOT_SENT, (part.turn,)).fetchone() is None:
+        db.execute(statements.ROWS_DONE, (now, part.turn))
 
 
 def postpone(db: sqlite3.Connection, part: int, state: OutboxState, until: int, error: str) -> None:

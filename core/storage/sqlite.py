@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,6 +15,7 @@ import structlog
 
 from core.budgets import UNBOUNDED, Ahead, Budgets, Exhausted, Spent, nobody_ahead
 from core.clock import Clock
+from core.errors import StorageUnavailable
 from core.journal import (
     Accepted,
     ConversationState,
@@ -198,9 +200,12 @@ class SqliteStore(SqliteArchive):
 
     async def finish(self, turn: Turn, outcome: Outcome) -> tuple[OutboxPart, ...]:
         now = self._clock.now()
-        return await self._writer.run(
+        parts = await self._writer.run(
             partial(turns.finish, turn=turn, outcome=outcome, now=micros(now), today=day(now))
         )
+        if outcome.kept_text:
+            await self._leave_nothing_behind()
+        return parts
 
     async def reserve(
         self,
@@ -241,8 +246,15 @@ class SqliteStore(SqliteArchive):
 
     async def sent(self, part: OutboxPart, message: MessageId | None) -> None:
         shown = None if message is None else name(message)
-        await self._writer.run(partial(outbound.sent, part=part.id, turn=part.turn, message=shown, now=self._now()))
+        await self._writer.run(partial(outbound.sent, part=part, message=shown, now=self._now()))
+        if part.tells_code:
+            await self._leave_nothing_behind()
         self._last_sent[part.account] = self._clock.now()
+
+    async def _leave_nothing_behind(self) -> None:
+        """What was overwritten is in no file any more. Where that fails, the next checkpoint or the end brings it about."""
+        with suppress(StorageUnavailable):
+            await self._writer.run(upkeep.truncate, alone=True)
 
     async def postpone(self, part: OutboxPart, until: datetime, error: str, *, state: OutboxState) -> OutboxPart:
         await self._writer.run(

@@ -117,13 +117,13 @@ UNRESERVE = "DELETE FROM reserved WHERE id = ?"
 
 ADD_PART = """
 INSERT INTO outbox (turn, part, parts, conversation, account, reply_to, body, failure, key, edits, state, next_at,
-                    created_at, sent_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+                    created_at, sent_at, tells_code)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 UNSENT = """
 SELECT outbox.id, outbox.turn, outbox.part, outbox.parts, outbox.account, outbox.reply_to, outbox.body, outbox.failure,
        outbox.key, outbox.edits, outbox.state, outbox.attempts, outbox.next_at, outbox.created_at, outbox.sending_at,
-       outbox.error
+       outbox.error, outbox.tells_code
 FROM outbox
 WHERE outbox.conversation = (SELECT id FROM conversation WHERE key = ?)
   AND outbox.state IN ('pending', 'sending', 'unknown')
@@ -135,6 +135,8 @@ UPDATE outbox SET state = 'sending', sending_at = ? WHERE id = ? AND state IN ('
 SENT = """
 UPDATE outbox SET state = 'sent', sent_at = ?, platform_message = ?
 WHERE id = ? AND state IN ('pending', 'sending', 'unknown')"""
+
+HIDE_CODE = "UPDATE outbox SET body = ? WHERE id = ?"
 
 NOT_SENT = "SELECT 1 FROM outbox WHERE turn = ? AND state <> 'sent' LIMIT 1"
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 
 from core.adapter import IdempotencyKey
 from core.budgets import Spent
 from core.chat import Usage
+from core.codes import without_codes
 from core.journal import (
     ConversationState,
     InboxId,
@@ -34,7 +36,7 @@ from core.messages import (
 )
 from core.storage import spending, statements, summaries
 from core.storage.admission import add_conversation
-from core.storage.codec import decode, moment, name, storable, when
+from core.storage.codec import decode, encode, moment, name, storable, when
 from core.storage.inbound import payers_from
 
 BETWEEN_QUESTIONS = "\n\n"
@@ -106,6 +108,9 @@ def _end(
             turn.id,
         ),
     )
+    if outcome.kept_text:
+        kept = replace(turn.last, text=outcome.kept_text, quoted=None)
+        db.execute("UPDATE inbox SET body = ? WHERE turn = ?", (encode(kept), turn.id))
     ended = None if row is InboxState.ANSWERED else now
     db.execute(statements.END_ROWS, (row, error if row is not InboxState.DONE else "", ended, turn.id))
 
@@ -121,6 +126,7 @@ def _add_parts(
         failure = storable(outcome.failure) if number == 0 else ""
         edits = preview if number == 0 else None
         key = turn.part_key(number)
+        tells_code = bool(outcome.kept_text) and without_codes(text) != text
         added = db.execute(
             statements.ADD_PART,
             (
@@ -138,6 +144,7 @@ def _add_parts(
                 now,
                 now,
                 now if outcome.kept else None,
+                tells_code,
             ),
         )
         parts.append(
@@ -157,6 +164,7 @@ def _add_parts(
                 attempts=0,
                 next_at=moment(now),
                 created_at=moment(now),
+                tells_code=tells_code,
             )
         )
     return tuple(parts)

@@ -15,9 +15,10 @@ from core.account import AccountConfig
 from core.adapter import Receipt, SenderIsClaimed
 from core.commands.linking import identity
 from core.delivery import RETRY_AFTER
-from core.errors import ChatUnavailable, DeliveryUnavailable, HeldBack
+from core.errors import ChatUnavailable, DeliveryError, DeliveryUnavailable, HeldBack, StorageUnavailable
+from core.journal import PartId
 from core.links import MOST_TRIES
-from core.messages import AccountId, Person, Scope, Sender, UserId
+from core.messages import AccountId, Person, Quoted, Scope, Sender, UserId
 from tests.clock import HeldClock
 from tests.core.gateway import Gateway, until
 from tests.simulators.pager import Attaches, PagerReply
@@ -561,3 +562,54 @@ async def test_nothing_stays_of_an_offer_that_is_too_old(gateway: Gateway) -> No
     assert await gateway.store.sweep(older_than=gateway.clock.now() - timedelta(days=1)) == 0
     await gateway.store.forget(gateway.key())  # folds the WAL in
     assert b"a name to be seen" not in written(gateway)
+
+
+# What is left of a code
+
+
+async def test_a_code_is_in_no_file_once_it_was_told_or_typed(gateway: Gateway) -> None:
+    code = await code_of(gateway, ANN)
+    assert code.encode() not in written(gateway)
+    typed = f"{code[:4]}-{code[4:].lower()}"
+    assert "的关联码" in await ask(gateway, ANNA, f"／关联　{typed}", quoted=Quoted(author="Ann", text=code))
+    for spelling in (code, typed, typed.upper()):
+        assert spelling.encode() not in written(gateway)
+    assert "／关联 ********".encode() in written(gateway)
+    assert b"Your code: `********`." in written(gateway)
+
+
+async def test_a_code_that_comes_to_nothing_is_in_no_file_either(gateway: Gateway) -> None:
+    code = await code_of(gateway, ANN)
+    assert "others read along" in await ask(gateway, ANNA, f"/link {code}", is_direct=False, mentions_bot=True)
+    assert "I don't know this code" in await ask(gateway, ANNA, f"/link {code}")
+    gateway.journal.errors["put_link_offer"] = [StorageUnavailable("the disk is full")]
+    assert "Something went wrong" in await ask(gateway, ANN, "/link")
+    assert code.encode() not in written(gateway)
+
+
+async def test_a_code_that_a_crash_kept_from_being_told_is_told_and_then_hidden(gateway: Gateway) -> None:
+    gateway.pager.gates["send"] = asyncio.Event()
+    await gateway.hear("/link", user="ann", account="work", place="work/ann")
+    await until(lambda: gateway.pager.waiting)
+    await gateway.crash()
+    gateway.pager.gates.clear()
+    async with gateway.again() as later:
+        await later.idle()
+        found = CODE.search(later.pager.texts("work/ann")[-1])
+        assert found is not None
+        assert "This is the code of" in await ask(later, ANNA, f"/link {found[1]}")
+        assert found[1].encode() not in written(later)
+
+
+async def test_a_code_whose_reply_did_not_arrive_can_still_be_told(gateway: Gateway) -> None:
+    gateway.pager.fail("send", DeliveryError("the platform refuses it"))
+    await gateway.ask("/link", user="ann", account="work", place="work/ann")
+    ((letter, text),) = [(one.id, one.text) for one in await gateway.store.dead_letters()]
+    found = CODE.search(text)
+    assert found is not None
+    conversation = await gateway.store.retry_part(PartId(int(letter.removeprefix("out-"))))
+    assert conversation is not None
+    gateway.dispatcher.take_up(conversation)
+    await gateway.idle()
+    assert found[1] in gateway.pager.texts("work/ann")[-1]
+    assert found[1].encode() not in written(gateway)

@@ -138,6 +138,20 @@ async def test_the_store_has_no_code_only_its_hash(gateway: Gateway, path: Path)
     assert code.encode() not in files
 
 
+@pytest.mark.parametrize("admin", ["eve", "lou"])
+async def test_a_code_is_in_no_file_once_somebody_typed_it(gateway: Gateway, path: Path, admin: str) -> None:
+    await gateway.people.allow(Person(WORK, UserId("lou")), by="eve")
+    code = await stranger(gateway, "ann")
+    assert code is not None
+    answer = (await gateway.ask(f"/approve `{code}`", user=admin, place="desk"))[-1]
+    assert (
+        answer == {"eve": "`ann` (`Ann`) may talk with me now.", "lou": "Only an admin of this bot can do that."}[admin]
+    )
+    files = b"".join(file.read_bytes() for file in path.parent.iterdir() if file.is_file())
+    assert code.encode() not in files
+    assert b"/approve ********" in files
+
+
 async def test_two_messages_at_once_bring_one_code(gateway: Gateway) -> None:
     messages = [gateway.message(text, place="ann-work") for text in ("one", "two", "three")]
     await asyncio.gather(*(gateway.inbox.receive(message) for message in messages))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.commands import Command, parse_command, with_person
+from core.commands import Command, parse_command, with_person, without_code
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,22 @@ def test_a_text_is_a_command_or_a_question(text: str, command: Command | None) -
 )
 def test_a_command_about_the_one_who_is_mentioned_gets_their_id(text: str, mentioned: list[str], read: str) -> None:
     assert with_person(text, mentioned) == read
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("/link ABCD2345", "/link ********"),
+        (" ／关联　abcd-2345", "／关联 ********"),
+        ("/APPROVE `ABCD2345` please", "/APPROVE ********"),
+        ("/link", "/link"),
+        ("/block ABCD2345", ""),
+        ("what is /link ABCD2345", ""),
+        ("ABCD2345", ""),
+    ],
+)
+def test_of_a_command_that_tells_a_code_the_rest_is_kept(text: str, kept: str) -> None:
+    assert without_code(text) == kept
 
 
 def test_only_retry_waits_for_its_turn() -> None:
