@@ -225,8 +225,9 @@ class Connection:
         self._thread, self._live = thread, live
         self._told = asked | {turn["message"] for turn in turns}
         self._shown = {}
+        unended = {turn["message"] for turn in turns if turn["state"] in ("waiting", "running")}  # when they were read
         for answer in live.answers.values():  # what has ended is in the turns
-            if answer.message in self._told and answer.ended:
+            if answer.message in self._told - unended and answer.ended:
                 answer.render()
                 self._shown[answer.key] = (answer.version, len(answer.settled), answer.tail, answer.state.value)
         self.post({"type": "conversation", "conversation": thread, "turns": turns, "more": more})

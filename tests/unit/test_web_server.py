@@ -618,6 +618,29 @@ async def test_a_page_that_comes_late_gets_the_answer_so_far_and_the_rest(gatewa
             assert html + answer["tail"] == "<p>one</p>\n<p>two</p>\n<p>three</p>\n<p>four</p>\n"
 
 
+async def test_a_page_that_comes_between_the_last_word_and_its_commit_is_told_that_it_was_the_last(
+    gateway: Gateway,
+) -> None:
+    async with gateway.socket() as tab:
+        await tab.say(type="send", conversation="conversation-1", client_id="question-1", text="Hello?")
+        await tab.hear("accepted")
+    (message,) = gateway.received
+    turn = await gateway.store.begin(ConversationKey.of(message, Scope.THREAD), most=1, idle_after=None)
+    assert turn is not None
+    channel = gateway.adapter.reply(message.reply_to)
+    async with channel.stream(key=turn.part_key(0)) as sink:  # type: ignore[attr-defined]  # the adapter's own class
+        await sink.append("one")
+    async with gateway.socket() as tab:
+        await tab.say(type="open", conversation="conversation-1")
+        (shown,) = (await tab.hear("conversation"))["turns"]
+        assert (shown["state"], shown["html"]) == ("running", "")
+        for part in await gateway.store.finish(turn, Outcome(state=TurnState.COMPLETE, parts=("one",))):
+            await channel.send(part.text, key=part.key)
+        answer = await tab.hear("answer")
+        assert (answer["message"], answer["state"]) == ("question-1", "done")
+        assert answer["settled"] + answer["tail"] == "<p>one</p>\n"
+
+
 async def test_history_and_waiting_and_commands_stand_in_order(gateway: Gateway) -> None:
     async with gateway.socket() as tab:
         for number, text in enumerate(("first", "second")):

@@ -25,7 +25,7 @@ const chat = new Chat({
   retry,
   more() { turns = Math.min(turns * 4, 1000); ask(); },
   refresh() { if (Date.now() - looked > 1000) ask(); },
-  changed() { composer?.fit(chat.busy); heading(); },
+  changed() { composer?.fit(chat.busy); heading(); watch(); },
 });
 const composer = new Composer({ send, stop });
 const list = new List({ open: go, remove });
@@ -203,7 +203,6 @@ function send(text) {
   chat.add({ message: item.client_id, question: text, at: Date.now(), state: "unsent" });
   chat.stick();
   link.send(item);
-  watch();
 }
 
 function retry() {
@@ -213,7 +212,6 @@ function retry() {
   chat.again(item.client_id);
   chat.stick();
   link.send(item);
-  watch();
 }
 
 function stop() {
@@ -224,10 +222,10 @@ function stop() {
 
 /** Whatever may have been missed: while an answer is awaited and nothing comes, look. */
 function watch() {
-  clearTimeout(watch.timer);
+  if (!chat.busy || watch.timer) return;
   watch.timer = setTimeout(() => {
-    if (!chat.busy) return;
-    if (Date.now() - Math.max(link.heard ?? 0, looked) > 15000) ask();
+    watch.timer = 0;
+    if (chat.busy && Date.now() - Math.max(link.heard ?? 0, looked) > 15000) ask();
     watch();
   }, 5000);
 }
