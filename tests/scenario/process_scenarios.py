@@ -2,7 +2,8 @@
 connection that drops every two seconds; and how soon an answer begins to be seen. Each prints a line of figures.
 
 A platform's test module subclasses `ProcessScenarios` and brings, as the fixture `stage`, its simulator and what is
-different there (tests/scenario/stage.py). CHATGPT_MS_KILLS (20) and CHATGPT_MS_DROPS_FOR (10 seconds) say how much.
+different there (tests/scenario/stage.py). CHATGPT_MS_KILLS (20), CHATGPT_MS_DROPS_FOR (10 seconds) and CHATGPT_MS_TIMED (40
+questions) say how much.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ KILLS = int(os.environ.get("CHATGPT_MS_KILLS", "20"))
 DROPS_FOR = float(os.environ.get("CHATGPT_MS_DROPS_FOR", "10"))
 LASTS = 1.5
 """Seconds that a long answer takes at least; it is broken off at a random moment of them."""
-TIMED = 200
+TIMED = int(os.environ.get("CHATGPT_MS_TIMED", "40"))
 """Questions of which it is told how soon their answers are seen."""
 
 
