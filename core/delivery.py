@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from threading import Lock
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ from core.adapter import (
     Kept,
     Keyed,
     ReplyChannel,
+    TextLimits,
 )
 from core.clock import Clock
 from core.errors import (
@@ -95,8 +96,13 @@ def _parts_beside(reply: ReplyChannel, text: str) -> tuple[str, ...]:
 
 def dialect_of(reply: ReplyChannel) -> Dialect:
     """How text is written there, with room for the mark in each message."""
-    limits = replace(reply.limits, max_length=max(1, reply.limits.max_length - _MARK_ROOM))
-    return plain_markdown(limits) if reply.dialect is None else replace(reply.dialect, limits=limits)
+    return _with_room(reply.dialect, reply.limits)
+
+
+@lru_cache
+def _with_room(dialect: Dialect | None, limits: TextLimits) -> Dialect:
+    limits = replace(limits, max_length=max(1, limits.max_length - _MARK_ROOM))
+    return plain_markdown(limits) if dialect is None else replace(dialect, limits=limits)
 
 
 def failure_json(failure: Failure) -> str:

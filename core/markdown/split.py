@@ -8,7 +8,7 @@ from core.markdown.cut import cut
 from core.markdown.dialect import Dialect
 from core.markdown.parse import parse
 from core.markdown.pieces import Piece, in_a_row, sourced
-from core.markdown.tree import Blocks, Heading, List
+from core.markdown.tree import Blocks, Heading, List, Paragraph
 from core.markdown.visible import visible
 from core.markdown.writer import LiteralWriter, Writer
 
@@ -23,9 +23,16 @@ def split(text: str, dialect: Dialect) -> list[str]:
     empty, else between items, rows, lines, sentences, words, and in the end between what a reader sees as characters.
     Returns an empty list for an answer with nothing to show.
     """
+    pieces = sourced(text)
+    if _is_one_paragraph(pieces) and (whole := in_a_row(pieces)) and dialect.size(whole) <= dialect.limits.max_length:
+        return [whole]  # as most short answers are: what is sent is what was measured, written once
     splitter = Splitter(dialect)
-    splitter.extend(sourced(text))
+    splitter.extend(pieces)
     return splitter.finish()
+
+
+def _is_one_paragraph(pieces: list[Piece]) -> bool:
+    return len(pieces) == 1 and isinstance(pieces[0].block, Paragraph)
 
 
 class Splitter:
