@@ -13,7 +13,7 @@ import json
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -445,7 +445,13 @@ async def test_a_failure_that_nobody_expected_is_noticed(tmp_path: Path, monkeyp
     def trusting(payload: Any, **more: Any) -> InboundMessage | None:
         return parse(payload, **more) if payload["event"]["client_msg_id"] else None
 
+    def without_its_id(_: Mutator, samples: Sequence[Any], *__: int) -> Any:
+        event = {name: value for name, value in samples[0]["event"].items() if name != "client_msg_id"}
+        return {**samples[0], "event": event}
+
     monkeypatch.setattr("adapters.slack.reception.parse_message", trusting)
+    monkeypatch.setattr(SlackGun, "one_of", lambda self, *_: self.count("payload"))
+    monkeypatch.setattr(Mutator, "altered", without_its_id)
     async with OpenAIServer() as model, SlackGun.make() as platform:
         with pytest.raises(AssertionError, match=r"could not be dealt with|messages back failed"):
-            await under_fire(World(platform, model, tmp_path), SlackGun(platform, Random(1)), 20)
+            await under_fire(World(platform, model, tmp_path), SlackGun(platform, Random(1)), 4)
