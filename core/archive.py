@@ -15,7 +15,17 @@ from core.access import Standing
 from core.adapter import Place
 from core.budgets import Used
 from core.journal import InboxId, PartId, TurnId, TurnState
-from core.messages import AccountId, ChannelId, ConversationKey, InboundMessage, MessageId, Person, UserId
+from core.messages import (
+    AccountId,
+    ChannelId,
+    ConversationKey,
+    InboundMessage,
+    MessageId,
+    Person,
+    ReplyAddress,
+    UserId,
+)
+from core.texts import Language
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +151,9 @@ class PairingRequest:
     digest: bytes
     created_at: datetime
     expires_at: datetime
+    reply_to: ReplyAddress | None = None
+    """Where they were told it."""
+    language: Language = "en"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -332,13 +332,14 @@ class Inbox:
 
     async def _offer(self, message: InboundMessage, reply: ReplyChannel) -> None:
         """Tell a stranger a code, or why there is none. What could not be told does not count as told."""
-        person, id = sender_of(message), secrets.token_hex(4)
+        person, id, language = sender_of(message), secrets.token_hex(4), language_of(message)
         try:
-            offer = await self._pairing.offer(person, message.sender.display_name)
+            name, place = message.sender.display_name, message.reply_to
+            offer = await self._pairing.offer(person, name, reply_to=place, language=language)
             if offer.notice == "pairing_waits" and not (isinstance(reply, CanFail) or _awaited(reply)):
                 return  # two of their messages came at once
             how = f"`/approve {offer.code}`\n`chatgpt-ms pairing approve {offer.code}`"
-            text = say(offer.notice, language_of(message), code=offer.code, how=how)
+            text = say(offer.notice, language, code=offer.code, how=how)
             failure = Failure(code=FailureCode.NOT_ALLOWED, text=text, id=id)
             if not await tell(reply, failure, key=IdempotencyKey(f"refused-{id}")) and offer.code:
                 await self._pairing.withdraw(person)

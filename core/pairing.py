@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -12,8 +12,9 @@ import structlog
 from core.archive import Archive, PairingRequest
 from core.clock import Clock
 from core.codes import code_digest, new_code
-from core.messages import AccountId, Person
+from core.messages import AccountId, Person, ReplyAddress
 from core.people import People
+from core.texts import Language
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +42,8 @@ class Pairing:
     """
 
     def __init__(self, archive: Archive, people: People, clock: Clock) -> None:
+        self.approved: Callable[[PairingRequest], None] = lambda _: None
+        """Called when somebody was let in by their code; whoever tells them sets it."""
         self._archive = archive
         self._people = people
         self._clock = clock
@@ -65,8 +68,10 @@ class Pairing:
         found = (request for request in self._requests.values() if account is None or request.person.account == account)
         return sorted((request for request in found if self._valid(request)), key=lambda request: request.created_at)
 
-    async def offer(self, person: Person, name: str) -> Offer:
-        """A fresh code for a stranger, unless they wait already or too many others do."""
+    async def offer(
+        self, person: Person, name: str, *, reply_to: ReplyAddress | None = None, language: Language = "en"
+    ) -> Offer:
+        """A fresh code for a stranger, unless they wait already or too many others do. `reply_to`: where they are told."""
         async with self._changing:
             if self.waits(person):
                 return Offer("pairing_waits")
@@ -75,7 +80,13 @@ class Pairing:
                 return Offer("pairing_full")
             code, now = new_code(), self._clock.now()
             request = PairingRequest(
-                person=person, name=name, digest=code_digest(code), created_at=now, expires_at=now + VALID_FOR
+                person=person,
+                name=name,
+                digest=code_digest(code),
+                created_at=now,
+                expires_at=now + VALID_FOR,
+                reply_to=reply_to,
+                language=language,
             )
             await self._archive.add_pairing(request)
             self._requests = {one.person: one for one in self._requests.values() if self._valid(one)}
@@ -89,6 +100,7 @@ class Pairing:
         if request is not None:
             await self._people.allow(request.person, by=by, name=request.name)
             await self.withdraw(request.person)
+            self.approved(request)
         return request
 
     async def reject(self, code: str, *, by: str, account: AccountId | None = None) -> PairingRequest | None:

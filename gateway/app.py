@@ -41,6 +41,7 @@ from core.people import People
 from core.responder import Responder
 from core.sessions import SessionManager
 from core.storage.sqlite import SqliteStore
+from core.welcome import Welcome
 from gateway import registry, translate
 from gateway.accounts import FindSpec, folder_of
 from gateway.admins import Admins
@@ -127,6 +128,7 @@ class App:
         self.admins = Admins(lambda: self.config.accounts)
         self.people = People(self.store, clock, is_admin=self.admins.is_admin)
         self.pairing = Pairing(self.store, self.people, clock)
+        self.pairing.approved = (await stack.enter_async_context(Welcome(self._reply))).begin
         self.guard = LoopGuard(clock)
         for stored in (self.links, self.people, self.pairing):
             await stored.load()

@@ -6,7 +6,7 @@ import sqlite3
 
 from core.access import Standing
 from core.archive import KnownPerson, PairingRequest, PersonBudget
-from core.messages import AccountId, Person, UserId
+from core.messages import AccountId, Person, ReplyAddress, UserId
 from core.storage.codec import micros, moment, name, storable
 
 
@@ -61,7 +61,10 @@ def remove_person(db: sqlite3.Connection, person: Person) -> bool:
 def pairings(db: sqlite3.Connection) -> list[PairingRequest]:
     """Oldest first."""
     rows = db.execute(
-        "SELECT account, user, name, digest, created_at, expires_at FROM pairing ORDER BY created_at, account, user"
+        """
+        SELECT account, user, name, digest, created_at, expires_at, reply_to, language FROM pairing
+        ORDER BY created_at, account, user
+        """
     )
     return [
         PairingRequest(
@@ -70,8 +73,10 @@ def pairings(db: sqlite3.Connection) -> list[PairingRequest]:
             digest=digest,
             created_at=moment(created),
             expires_at=moment(expires),
+            reply_to=None if reply_to is None else ReplyAddress(reply_to),
+            language=language,
         )
-        for account, user, shown, digest, created, expires in rows
+        for account, user, shown, digest, created, expires, reply_to, language in rows
     ]
 
 
@@ -81,8 +86,19 @@ def add_pairing(db: sqlite3.Connection, request: PairingRequest) -> None:
     remove_expired(db, created)
     db.execute("DELETE FROM pairing WHERE account = ? AND user = ?", _names(request.person))
     db.execute(
-        "INSERT INTO pairing (account, user, name, digest, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
-        (*_names(request.person), storable(request.name), request.digest, created, micros(request.expires_at)),
+        """
+        INSERT INTO pairing (account, user, name, digest, created_at, expires_at, reply_to, language)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        """,
+        (
+            *_names(request.person),
+            storable(request.name),
+            request.digest,
+            created,
+            micros(request.expires_at),
+            None if request.reply_to is None else storable(request.reply_to),
+            request.language,
+        ),
     )
 
 

@@ -72,6 +72,7 @@ NOTICES: dict[str, tuple[str, str]] = {
         "I may not talk with you yet. Your code is {code}, for one hour; whoever runs me lets you in with it:\n\n{how}",
         "我还没有获准与您对话。您的配对码是 {code}，一小时内有效，管理员可用它为您开通：\n\n{how}",
     ),
+    "welcome": ("You were let in: you may talk with me now.", "您已获准，现在可以与我对话了。"),
     "pairing_waits": (
         "I may not talk with you yet. The code you were told is still valid; whoever runs me can let you in with it.",
         "我还没有获准与您对话。之前给您的配对码仍然有效，请等管理员为您开通。",

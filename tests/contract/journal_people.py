@@ -9,7 +9,7 @@ import pytest
 
 from core.access import Standing
 from core.archive import KnownPerson, PairingRequest, PersonBudget
-from core.messages import AccountId, Person, UserId
+from core.messages import AccountId, Person, ReplyAddress, UserId
 from tests.clock import HeldClock
 from tests.contract.journal_scenes import WORK, Engine, EngineContract, Store
 
@@ -25,7 +25,15 @@ def known(clock: HeldClock, person: Person = ANN, standing: Standing = Standing.
 def request(clock: HeldClock, person: Person = ANN, digest: bytes = b"\0digest") -> PairingRequest:
     """Somebody who waits for an hour."""
     now = clock.now()
-    return PairingRequest(person=person, name="Ann", digest=digest, created_at=now, expires_at=now + HOUR)
+    return PairingRequest(
+        person=person,
+        name="Ann",
+        digest=digest,
+        created_at=now,
+        expires_at=now + HOUR,
+        reply_to=ReplyAddress('{"place":"\u00e9"}'),
+        language="zh",
+    )
 
 
 class PeopleContract(EngineContract):

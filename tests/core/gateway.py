@@ -51,6 +51,7 @@ from core.people import People, sender_of
 from core.responder import Responder
 from core.sessions import SessionManager, SessionSettings
 from core.storage.sqlite import SqliteStore
+from core.welcome import Welcome
 from tests.clock import HeldClock
 from tests.core.scripted_chat import ScriptedChat
 from tests.simulators.pager import Pager, PagerAdapter, address
@@ -140,6 +141,8 @@ class Gateway:
         self.journal.hold_before = hold_before
         self.people = People(journal, clock, is_admin=self._is_admin)
         self.pairing = Pairing(journal, self.people, clock)
+        self.welcome = Welcome(self.reply)
+        self.pairing.approved = self.welcome.begin
         self.guard = LoopGuard(clock)
         self.links = Links(journal, clock)
         self.limits = Limits(
@@ -248,6 +251,7 @@ class Gateway:
         recovery = await self.journal.recover()
         await self.links.load()
         self._stack.push_async_callback(self.paid.close)
+        await self._stack.enter_async_context(self.welcome)
         await self._stack.enter_async_context(self.compactor)
         await self._stack.enter_async_context(self.dispatcher)
         await self._stack.enter_async_context(self.inbox)
@@ -303,7 +307,7 @@ class Gateway:
     async def idle(self) -> None:
         """Nobody works any more."""
         await until(lambda: not self.dispatcher.workers and not self.dispatcher._errands and not self.compactor.running)
-        await asyncio.gather(*self.inbox._notices)
+        await asyncio.gather(*self.inbox._notices, *self.welcome._telling)
 
     async def pass_time(self, seconds: float) -> None:
         """Let time pass once somebody waits for it."""

@@ -138,6 +138,57 @@ async def test_the_store_has_no_code_only_its_hash(gateway: Gateway, path: Path)
     assert code.encode() not in files
 
 
+@pytest.mark.parametrize(
+    ("text", "told"), [("hi", "You were let in: you may talk with me now."), ("你好", "您已获准，现在可以与我对话了。")]
+)
+async def test_whoever_was_let_in_is_told_so_once_in_their_language(gateway: Gateway, text: str, told: str) -> None:
+    await gateway.hear(text, place="ann-work")
+    await gateway.idle()
+    (code,) = re.findall(r"`/approve (\w+)`", gateway.pager.texts("ann-work")[0])
+    await gateway.ask(f"/approve {code}", user="eve", place="desk")
+    await gateway.ask(f"/approve {code}", user="eve", place="desk")
+    assert gateway.pager.texts("ann-work")[1:] == [told]
+    assert gateway.pager.texts("desk") == ["`ann` (`Ann`) may talk with me now.", gateway.pager.texts("desk")[-1]]
+
+
+async def test_the_next_process_tells_whom_it_lets_in(gateway: Gateway) -> None:
+    code = await stranger(gateway, "ann")
+    await gateway.crash()
+    async with gateway.again() as later:
+        request = await later.pairing.approve(code or "", by="command line")
+        assert request is not None
+        await later.idle()
+        assert later.pager.texts("ann-work")[-1] == "You were let in: you may talk with me now."
+
+
+@pytest.mark.parametrize("error", [DeliveryUnavailable("the platform is away"), ValueError("a mistake")])
+async def test_whoever_cannot_be_told_is_let_in_all_the_same(gateway: Gateway, error: Exception) -> None:
+    code = await stranger(gateway, "ann")
+    gateway.pager.fail("send", error)
+    await gateway.pairing.approve(code or "", by="command line")
+    await gateway.idle()
+    assert len(gateway.pager.texts("ann-work")) == 1
+    assert (await gateway.ask("hello", place="ann-work"))[-1] == "answer to hello"
+
+
+async def test_who_is_rejected_is_told_nothing(gateway: Gateway) -> None:
+    code = await stranger(gateway, "ann")
+    await gateway.pairing.reject(code or "", by="command line")
+    await gateway.idle()
+    assert len(gateway.pager.texts("ann-work")) == 1
+
+
+async def test_a_caller_that_got_its_answer_is_told_nothing_more(path: Path, clock: HeldClock) -> None:
+    async with Gateway(path, clock, Pager(Forms), accounts=PAIRING) as gateway:
+        await gateway.hear("let me in")
+        await gateway.idle()
+        ((_, failure),) = gateway.pager.failures
+        (code,) = CODE.findall(failure.text)
+        await gateway.pairing.approve(code, by="command line")
+        await gateway.idle()
+        assert (len(gateway.pager.failures), gateway.pager.texts()) == (1, [])
+
+
 @pytest.mark.parametrize("admin", ["eve", "lou"])
 async def test_a_code_is_in_no_file_once_somebody_typed_it(gateway: Gateway, path: Path, admin: str) -> None:
     await gateway.people.allow(Person(WORK, UserId("lou")), by="eve")
