@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from core.errors import TargetGone
-from core.messages import ReplyAddress
+from core.address import StoredAddress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class Address(StoredAddress):
     """Where an answer goes."""
 
     conversation: str
@@ -30,17 +27,3 @@ class Address:
     """When the webhook ends, in milliseconds since 1970."""
     asked: int = 0
     """When the question was asked, in milliseconds since 1970."""
-
-    def dump(self) -> ReplyAddress:
-        """As it is stored, without what is empty."""
-        fields = {name: value for name, value in asdict(self).items() if value or name == "direct"}
-        return ReplyAddress(json.dumps(fields, separators=(",", ":")))
-
-    @classmethod
-    def load(cls, address: ReplyAddress) -> Address:
-        """Read back `dump`. Raises TargetGone."""
-        try:
-            fields: dict[str, Any] = json.loads(address)
-            return cls(**fields)
-        except (ValueError, TypeError):
-            raise TargetGone("not an address of this platform") from None

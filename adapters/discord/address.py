@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from core.errors import DeliveryError
-from core.messages import ReplyAddress
+from core.address import StoredAddress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class Address(StoredAddress):
     """Ids are snowflakes, as text."""
 
     channel: str
@@ -30,16 +27,3 @@ class Address:
     """Answers that interaction for 15 minutes."""
     private: bool = False
     """Its answer is for its person alone."""
-
-    def dump(self) -> ReplyAddress:
-        """As JSON, without what is empty."""
-        return ReplyAddress(json.dumps({name: value for name, value in asdict(self).items() if value}))
-
-    @classmethod
-    def load(cls, address: ReplyAddress) -> Address:
-        """Read back `dump`. Raises DeliveryError for anything else."""
-        try:
-            fields: dict[str, Any] = json.loads(address)
-            return cls(**fields)
-        except (ValueError, TypeError):
-            raise DeliveryError(f"not an address of this platform: {address[:100]!r}") from None

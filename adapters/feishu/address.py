@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple, dataclass
 
-from core.errors import TargetGone
-from core.messages import MessageId, ReplyAddress
+from core.address import StoredAddress
+from core.messages import MessageId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class Address(StoredAddress):
     """Where an answer goes."""
 
     message_id: str
@@ -25,18 +24,6 @@ class Address:
     """Who asked: their open_id."""
     sent_at_ms: int = 0
     """When they asked, by Feishu's clock; milliseconds since 1970."""
-
-    def dump(self) -> ReplyAddress:
-        """As it is stored."""
-        return ReplyAddress(json.dumps(asdict(self), separators=(",", ":")))
-
-    @classmethod
-    def load(cls, address: ReplyAddress) -> Address:
-        """Read back `dump`. Raises TargetGone."""
-        try:
-            return cls(**json.loads(address))
-        except (ValueError, TypeError):
-            raise TargetGone(f"not an address of this platform: {address!r}") from None
 
 
 @dataclass(slots=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from core.errors import TargetGone
-from core.messages import MessageId, ReplyAddress
+from core.address import StoredAddress
+from core.messages import MessageId
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class Address(StoredAddress):
     """Where an answer goes."""
 
     channel: str
@@ -33,18 +33,6 @@ class Address:
     """How they belong to the workspace; empty: as a member."""
     response_url: str = ""
     """Of a slash command, which may come from where the bot is no member."""
-
-    def dump(self) -> ReplyAddress:
-        """As it is stored."""
-        return ReplyAddress(_ENCODER.encode({name: getattr(self, name) for name in self.__slots__}))
-
-    @classmethod
-    def load(cls, address: ReplyAddress) -> Address:
-        """Read back `dump`. Raises TargetGone."""
-        try:
-            return cls(**json.loads(address))
-        except (ValueError, TypeError):
-            raise TargetGone(f"not an address of this platform: {address!r}") from None
 
 
 def message_id(channel: str, ts: str) -> MessageId:

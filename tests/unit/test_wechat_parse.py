@@ -211,7 +211,7 @@ def test_junk_is_no_message(junk: Any) -> None:
 def test_an_address_is_read_back_and_nothing_else_is() -> None:
     address = Address(conversation="1@chatroom", name="Annie")
     assert Address.load(address.dump()) == address
-    for junk in ("", "[]", '{"conversation": "x"}', "null"):
+    for junk in ("", "[]", '{"name": "x"}', '{"conversation": "x", "room": "y"}', "null"):
         with pytest.raises(TargetGone):
             Address.load(ReplyAddress(junk))
 

@@ -112,7 +112,7 @@ def test_a_file_has_its_name_its_type_and_its_size() -> None:
 
 
 def test_something_else_is_no_address() -> None:
-    for text in ("", "{}", "[]", '{"user": "ann"}', '{"user": "a", "context": "", "at": "soon"}'):
+    for text in ("", "{}", "[]", '{"user": "ann"}', '{"user": "a", "context": "", "at": 1, "on": 2}'):
         with pytest.raises(TargetGone):
             Address.load(ReplyAddress(text))
 
