@@ -443,12 +443,12 @@ async def test_signing_out_takes_signs_away_whose_answer_was_just_given(dingtalk
     assert dingtalk.world.signs["bot", question] == 0
 
 
-async def test_where_there_is_no_sign_it_is_not_asked_for_again(world: World, dingtalk: SimulatedDingTalk) -> None:
+async def test_where_there_is_no_sign_it_is_not_asked_for_again(dingtalk: SimulatedDingTalk) -> None:
     dingtalk.robots.knows_signs = False
-    async with world.gateway() as gateway:
+    async with signed_in(dingtalk) as adapter:
         for number in range(3):
-            asked = await world.platform.person_writes(f"hello {number}")
-            await world.answered(gateway, asked, f"answer to: hello {number}")
+            question = (await dingtalk.person_writes(f"hello {number}", direct=False)).message
+            await adapter._signs.show(address(dingtalk, message=question))
     assert len([call for call, _ in dingtalk.world.calls if "emotion" in call]) == 1
 
 
