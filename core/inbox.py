@@ -61,7 +61,6 @@ _REMEMBERED = 10_000
 _COMMIT_TIMEOUT = 2.0
 """Seconds; what takes longer is not acknowledged, so that the platform delivers again."""
 
-
 _NOTHING_NEW = Quota(queued=0)
 """For a sender over the rate, or a loop: the store still knows a redelivery, and takes nothing else."""
 
@@ -174,6 +173,8 @@ class Inbox:
         limit = self.settings.max_input_chars
         if len(message.text) > limit:
             return self._refuse(message, seen, FailureCode.TOO_LONG, "too_long", length=len(message.text), limit=limit)
+        if len(self._commits) >= self.settings.quota.pending:
+            return Receipt.OVERLOADED  # they alone fill every place: nothing more is kept in memory for it
         commit = asyncio.create_task(self._commit(message, account, seen))
         self._commits.add(commit)
         commit.add_done_callback(self._commits.discard)

@@ -218,6 +218,22 @@ async def test_a_full_queue_is_the_sender_s_and_a_full_store_is_everybody_s(path
         assert any("Please wait until I have" in text for text in gateway.pager.texts())
 
 
+async def test_while_as_many_are_being_stored_as_there_are_places_nothing_more_is_taken_into_memory(
+    path: Path, clock: HeldClock
+) -> None:
+    async with Gateway(path, clock, quota=Quota(pending=4)) as gateway:
+        gateway.journal.hold_before = "accept"
+        stored = [asyncio.create_task(gateway.hear("hello", user=f"u{n}", place=f"p{n}")) for n in range(4)]
+        await until(lambda: gateway.journal.calls.count("accept") == 4)
+        assert await gateway.hear("too many", user="joe", place="shop") is Receipt.OVERLOADED
+        assert gateway.journal.calls.count("accept") == 4
+        gateway.journal.hold_before = ""
+        gateway.journal.go_on.set()
+        assert await asyncio.gather(*stored) == [Receipt.ACCEPTED] * 4
+        await gateway.idle()
+        assert await gateway.ask("again", user="joe", place="shop") == ["answer to again"]
+
+
 async def test_a_command_passes_a_full_queue(path: Path, clock: HeldClock) -> None:
     async with Gateway(path, clock, quota=Quota(queued=1)) as gateway:
         gateway.model.will("part", hold := asyncio.Event())
