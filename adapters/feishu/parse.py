@@ -33,10 +33,12 @@ RECEIVED = "im.message.receive_v1"
 FORWARDED = "merge_forward"
 """The kind of a message that holds others."""
 
-_DIRECT = "p2p"
-_PLACES = (_DIRECT, "group", "topic_group")
-"""Groups in which every message is a topic have a kind of their own, which the document does not name
+TOPICS = "topic_group"
+"""The kind of a group in which every message is in a topic. The document does not name it
 (https://github.com/openclaw/openclaw/pull/78310)."""
+
+_DIRECT = "p2p"
+_PLACES = (_DIRECT, "group", TOPICS)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_QUOTE = 4_000
 """Characters."""

@@ -15,6 +15,7 @@ from adapters.feishu.api import FeishuApi
 from adapters.feishu.bot import Bot
 from adapters.feishu.parse import RECEIVED, Original, kind_of, parse_message, quoted_by, tenant_of
 from adapters.feishu.quotes import Quotes
+from adapters.feishu.topics import lacks_topic, with_topic
 from adapters.feishu.verdict import REFUSED, TAKEN, Verdict
 from core.adapter import Inbox, Receipt
 from core.clock import Clock
@@ -53,6 +54,7 @@ class Reception:
         self._clock = clock
         self._inbox = inbox
         self._everything = everything
+        self._api = api
         self._quotes = Quotes(api, bot, clock)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._begun: Latest[tuple[str, str], None] = Latest(_REMEMBERED)
@@ -89,8 +91,7 @@ class Reception:
     async def complete(self, message: InboundMessage, payload: Mapping[str, Any], *, within: float) -> InboundMessage:
         """`message` of `payload` with the one that it replies to, if that can be had `within` so many seconds."""
         quoted = quoted_by(payload)
-        asked = message.is_direct or message.mentions_bot or self._everything(message.channel)
-        if not quoted or not asked or within <= 0 or _topic(message) in self._begun:
+        if not quoted or not self._is_asked(message) or within <= 0 or _topic(message) in self._begun:
             return message
         original = await self._quotes.of(quoted, within=within)
         if original is None or (message.thread and _was_asked(original, message)):
@@ -104,12 +105,22 @@ class Reception:
         if message is None:
             return TAKEN
         async with self._turn(message.channel):  # the messages of a chat go on in the order in which they came
-            left = _QUOTES - (self._clock.monotonic() - came)
-            message = await self.complete(message, payload, within=min(_QUOTE, left))
+            if lacks_topic(payload) and self._is_asked(message):
+                payload = await with_topic(self._api, payload, within=min(_QUOTE, self._left(came)))
+                message = self.parse(payload) or message
+            message = await self.complete(message, payload, within=min(_QUOTE, self._left(came)))
         receipt = await self._inbox(message)
         if receipt is Receipt.ACCEPTED and message.thread is not None:
             self._begun[_topic(message)] = None
         return REFUSED if receipt in (Receipt.OVERLOADED, Receipt.CLOSED) else TAKEN
+
+    def _is_asked(self, message: InboundMessage) -> bool:
+        """Whether the bot is meant, as far as the place tells."""
+        return message.is_direct or message.mentions_bot or self._everything(message.channel)
+
+    def _left(self, came: float) -> float:
+        """Seconds that a message may still wait for what is asked about it."""
+        return _QUOTES - (self._clock.monotonic() - came)
 
     def _turn(self, chat: str) -> asyncio.Lock:
         lock = self._turns.get(chat)

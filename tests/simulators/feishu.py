@@ -49,7 +49,8 @@ _SHOWING = (
 
 
 class SimulatedFeishu(SimulatedPlatform):
-    """`mode` is how every account receives; with `topics` every group is one where each message begins a topic.
+    """`mode` is how every account receives; with `topics` every group is one where each message begins a topic, and without
+    `names_new_topics` the event of that message does not tell the id of the topic.
 
     Fault control beyond the suite's: `api.faults`, `delivery`, `state.speed`.
     """
@@ -75,7 +76,13 @@ class SimulatedFeishu(SimulatedPlatform):
         "&#60;at id=all&#62;&#60;/at&#62;",
     )
 
-    def __init__(self, *, mode: Literal["websocket", "webhook"] = "websocket", topics: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        mode: Literal["websocket", "webhook"] = "websocket",
+        topics: bool = False,
+        names_new_topics: bool = True,
+    ) -> None:
         self.state = FeishuState()
         self.delivery = FeishuDelivery(self.state)
         self.api = FeishuApi(self.state)
@@ -83,6 +90,7 @@ class SimulatedFeishu(SimulatedPlatform):
             self.api.apis += part(self.state).apis()
         self.mode: Literal["websocket", "webhook"] = mode
         self.topics = topics
+        self.names_new_topics = names_new_topics
         self.foreign: set[str] = set()
         """Who belongs to another organisation."""
         self.url = ""
@@ -144,7 +152,9 @@ class SimulatedFeishu(SimulatedPlatform):
     def room(self, user: str, channel: str, direct: bool, account: str) -> FeishuChat:
         if direct:
             return self.state.direct(user, self.state.app(account))
-        return self.state.group(channel, topics=self.topics)
+        chat = self.state.group(channel, topics=self.topics)
+        chat.names_new_topics = self.names_new_topics
+        return chat
 
     async def person_writes(
         self,

@@ -188,6 +188,8 @@ class FeishuMessage:
             **({"mentions": mentions} if mentions else {}),
             **self._place(),
         }
+        if self.root is None and not self.chat.names_new_topics:
+            message.pop("thread_id", None)
         sender_type = "bot" if self.app is not None else "user"
         sender = {"sender_id": ids(self.sender, app), "sender_type": sender_type, "tenant_key": self.tenant}
         return {"sender": sender, "message": message}
@@ -208,6 +210,8 @@ class FeishuChat:
     kind: Literal["group", "p2p"]
     topics: bool = False
     """A group where every message begins a topic."""
+    names_new_topics: bool = True
+    """The event of the message that begins one has its id."""
     dissolved: bool = False
     person: str = ""
     closed_to: set[str] = field(default_factory=set)

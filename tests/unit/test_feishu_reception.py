@@ -131,6 +131,24 @@ async def test_a_root_that_was_the_persons_own_question_does_not_come_again(desk
     assert desk.quote("and why?") is None
 
 
+async def test_the_topic_that_a_message_begins_is_asked_for_where_its_event_does_not_name_it() -> None:
+    async with SimulatedFeishu(topics=True, names_new_topics=False) as feishu:
+        desk = Desk(feishu)
+        async with desk.adapter, receiving(desk):
+            asked = await feishu.person_writes("what is it?", direct=False)
+            await until(lambda: desk.received)
+            await desk.replies("and why?", asked.message)
+            assert [message.thread for message in desk.received] == [asked.thread, asked.thread]
+            assert desk.quote("and why?") is None  # it is in the same conversation
+            await feishu.person_writes("lunch?", user="bob", direct=False, mention=False)
+            feishu.api.faults.append(Fault(("im.v1.message.get",), "html"))
+            await feishu.person_writes("hello?", direct=False)
+            await until(lambda: len(desk.received) == 4)
+            assert [message.thread for message in desk.received[2:]] == [None, None]
+            assert len([api for api, _ in feishu.state.calls if api == "im.v1.message.get"]) == 2
+        assert [*feishu.complaints()] == []
+
+
 async def test_forwarded_messages_are_read(desk: Desk) -> None:
     desk.feishu.person_forwards(["one", "two"])
     await until(lambda: desk.received)
