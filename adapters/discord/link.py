@@ -66,6 +66,9 @@ _SESSION_OVER = (4003, 4007, 4009)
 IDENTIFY_EVERY = 5.0
 """Seconds between two requests for a new session; Discord refuses faster ones."""
 
+_UNREAD_EVERY = 60.0
+"""Seconds between two lines in the log about frames that cannot be read: there may be many."""
+
 _FINAL = {
     4004: "Discord does not accept the token: reset it in the developer portal (Bot) and configure the new one",
     4010: "Discord refuses the connection (4010, invalid shard); please report this",
@@ -121,6 +124,9 @@ class Link(discord.Client):
         self.gaps = 0
         """How often listening began without a replay."""
         self._failures = 0
+        self._unread = 0
+        """Frames that could not be read and of which nothing was said yet."""
+        self._unread_at: float | None = None
         self._socket: DiscordWebSocket | None = None
         super().__init__(
             intents=intents,
@@ -220,8 +226,8 @@ class Link(discord.Client):
             await socket.poll_event()
         except (ReconnectWebSocket, discord.ConnectionClosed, OSError, aiohttp.ClientError, zlib.error):
             raise
-        except Exception:
-            log.exception("the SDK does not understand an event")
+        except Exception as error:  # noqa: BLE001 - of the SDK; one frame is not worth the connection
+            self._not_understood(error)
         if self._arrived:
             received, socket.sequence = socket.sequence, committed
             while self._arrived:
@@ -229,6 +235,13 @@ class Link(discord.Client):
             socket.sequence = received
         if socket.session_id and socket.sequence is not None:
             self._kept.session = Session(socket.session_id, socket.sequence, str(socket.gateway))
+
+    def _not_understood(self, error: Exception) -> None:
+        self._unread += 1
+        now = self._clock.monotonic()
+        if self._unread_at is None or now - self._unread_at >= _UNREAD_EVERY:
+            log.warning("the SDK does not understand an event", error=type(error).__name__, times=self._unread)
+            self._unread, self._unread_at = 0, now
 
     async def _hang_up(self) -> None:
         """A connection over which nonsense came is open still, and Discord would tell it everything too."""

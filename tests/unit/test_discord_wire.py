@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr, ValidationError
+from structlog.testing import capture_logs
 
 from adapters.discord import Config, DiscordAdapter, DiscordReply
 from adapters.discord.interaction import Deferrals
@@ -209,9 +210,18 @@ async def test_a_gateway_that_stays_away_ends_the_attempt(platform: DiscordPlatf
 async def test_events_that_the_sdk_cannot_read_do_not_end_the_connection(platform: DiscordPlatform) -> None:
     async with running(platform) as bot:
         await platform.gateway.dispatch(platform.world.bot("bot"), "MESSAGE_CREATE", {"id": "1", "type": "odd"})
-        await platform.gateway.dispatch(platform.world.bot("bot"), "CHANNEL_UPDATE", {})
-        await platform.gateway.dispatch(platform.world.bot("bot"), "MESSAGE_CREATE", [])
-        await bot.hears("still here")
+        with capture_logs() as logs:
+            for _ in range(5):
+                await platform.gateway.dispatch(platform.world.bot("bot"), "CHANNEL_UPDATE", {})
+            await platform.gateway.dispatch(platform.world.bot("bot"), "MESSAGE_CREATE", [])
+            await bot.hears("still here")
+        (said,) = [each for each in logs if each["event"] == "the SDK does not understand an event"]
+        assert said == {
+            "event": "the SDK does not understand an event",
+            "log_level": "warning",
+            "error": "KeyError",
+            "times": 1,
+        }
         assert platform.gateway.resumes == 0
 
 
