@@ -3,36 +3,30 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from dataclasses import MISSING, dataclass, fields
+from typing import Self
 
 from core.errors import TargetGone
 from core.messages import ReplyAddress
 
-if TYPE_CHECKING:
-    from dataclasses import Field
-
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
+@dataclass(frozen=True, slots=True)
 class StoredAddress:
-    """What an adapter's `Address` derives from: a frozen dataclass of texts, numbers and truth values.
+    """What an adapter's `Address` derives from: a frozen dataclass too, of texts, numbers and truth values.
 
     A field is not stored where it has its default. So one that is added later needs a default: addresses that were
     stored before are read back with it.
     """
 
-    __slots__ = ()
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
-
     def dump(self) -> ReplyAddress:
         """As it is stored."""
-        values = ((field, getattr(self, field.name)) for field in fields(self))
-        return ReplyAddress(
-            _ENCODER.encode(
-                {field.name: value for field, value in values if field.default is MISSING or value != field.default}
-            )
-        )
+        values = {field: getattr(self, field.name) for field in fields(self)}
+        stored = {
+            field.name: value for field, value in values.items() if field.default is MISSING or value != field.default
+        }
+        return ReplyAddress(_ENCODER.encode(stored))
 
     @classmethod
     def load(cls, address: ReplyAddress) -> Self:

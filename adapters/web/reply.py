@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import ClassVar
 
 from adapters.web.live import Answer, Conversation, Conversations
@@ -19,34 +18,17 @@ from core.adapter import (
     StreamSink,
     TextLimits,
 )
-from core.errors import TargetGone
-from core.messages import ChannelId, MessageId, ReplyAddress, ThreadId
+from core.address import StoredAddress
+from core.messages import ChannelId, MessageId, ThreadId
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class Address(StoredAddress):
     """Where a question was asked. Only hashes and random ids: it names a browser and gives no access to it."""
 
     browser: ChannelId
     conversation: ThreadId
     message: MessageId
-
-    def dump(self) -> ReplyAddress:
-        """The JSON that is stored with the question."""
-        return ReplyAddress(json.dumps(asdict(self), separators=(",", ":")))
-
-    @classmethod
-    def load(cls, text: ReplyAddress) -> Address:
-        """Read back what `dump` wrote. Raises TargetGone on anything else."""
-        try:
-            fields = json.loads(text)
-            return cls(
-                ChannelId(str(fields["browser"])),
-                ThreadId(str(fields["conversation"])),
-                MessageId(str(fields["message"])),
-            )
-        except (ValueError, TypeError, KeyError) as error:
-            raise TargetGone(f"{text!r} is not an address of the web page") from error
 
 
 class _Sink(StreamSink):

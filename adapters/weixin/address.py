@@ -1,4 +1,4 @@
-"""The way back to a message, as it is stored with it."""
+"""The way back to where a message was written, as it is stored with the message."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from adapters.slack import parse_message
+from adapters.slack.address import Address
 from adapters.slack.belongs import Known, known_user
 from adapters.slack.identity import Identity
 from adapters.slack.text import readable, without_mention
@@ -182,7 +183,7 @@ def test_what_is_private_after_a_slash_command() -> None:
     for text, private in (("whoami", True), ("usage", True), ("new", False), ("what is 6 & 7?", False)):
         found = SimulatedSlack().parse(payload("slash-command") | {"text": text})
         assert found is not None
-        assert json.loads(found.reply_to)["private"] is private
+        assert Address.load(found.reply_to).private is private
 
 
 def test_an_organisations_ids_are_kept_whole() -> None:
