@@ -81,6 +81,27 @@ def test_everything_public_in_the_core_says_what_it_is(path: Path) -> None:
     assert list(undocumented(path)) == []
 
 
+def bases(paths: Iterator[Path]) -> dict[str, set[str]]:
+    """Of every class, all that it derives from, by name."""
+    own = {
+        node.name: {base.id for base in node.bases if isinstance(base, ast.Name)}
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    }
+
+    def every(name: str) -> set[str]:
+        return {name}.union(*map(every, own.get(name, ())))
+
+    return {name: every(name) for name in own}
+
+
+def test_a_preview_that_a_crash_broke_off_can_be_replaced_everywhere() -> None:
+    streaming = {name: found for name, found in bases(sources("adapters")).items() if "CanStream" in found}
+    assert {"ApiReply", "CardReply", "FeishuReply", "FoundThreadReply", "ThreadReply", "WebReply"} <= set(streaming)
+    assert [name for name, found in streaming.items() if not found & {"CanEdit", "Kept"}] == []
+
+
 def test_every_folder_of_tests_is_a_package() -> None:
     """Without __init__.py, tests/core would shadow core."""
     folders = {path.parent for path in (ROOT / "tests").rglob("*.py")}
