@@ -9,6 +9,8 @@ Where it differs from CommonMark 0.31 and GFM, and why:
 - `*` and `**` next to Chinese, Japanese or Korean text open and close where a reader expects it: `**注意：**内容` is
   strong here and literal asterisks in CommonMark, whose rule knows words between spaces only. The rule is that of
   https://github.com/tats-u/markdown-cjk-friendly.
+- A single `*` between letters or digits is one: `2*3*4` is a product. In CommonMark it is 2, a slanted 3, and 4, and where
+  nothing can be slanted all that is left of it is 234.
 - `$…$`, `$$…$$`, `\\(…\\)` and `\\[…\\]` are maths, kept verbatim: CommonMark would eat their backslashes and underscores.
 - Nesting is bounded; a block with anything deeper in it is read as code, markers and all.
 """
@@ -112,6 +114,8 @@ def flanking(source: str, start: int, end: int, limit: int | None = None) -> tup
     """Whether the run of marks `source[start:end]` may open a style, and whether it may close one."""
     before = source[start - 1] if start > 0 else " "
     after = source[end] if end < (len(source) if limit is None else limit) else " "
+    if source[start:end] == "*" and _FACTOR.match(before) and _FACTOR.match(after):
+        return False, False
     space_before, space_after = isWhiteSpace(ord(before)), isWhiteSpace(ord(after))
     mark_before, mark_after = _is_mark(before), _is_mark(after)
     left = not space_after and (not mark_after or space_before or mark_before)
@@ -122,6 +126,9 @@ def flanking(source: str, start: int, end: int, limit: int | None = None) -> tup
     left = left or (not space_after and (cjk_after or cjk_before))
     right = right or (not space_before and (cjk_before or cjk_after))
     return left, right
+
+
+_FACTOR = re.compile("[0-9A-Za-z]")
 
 
 def _is_mark(character: str) -> bool:

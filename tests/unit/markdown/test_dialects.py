@@ -36,6 +36,13 @@ def test_nothing_is_lost_nobody_is_called_and_every_part_fits(name: str, text: s
         assert [message for message in messages if len(_FENCE.findall(message)) % 2] == []
 
 
+@pytest.mark.parametrize("product", ["2*3*4 = 24", "a*b*c", "x*y + z*w", "2*x*(y+1)*z"])
+def test_a_product_keeps_its_signs(product: str) -> None:
+    assert PLATFORMS["plain"].dialect.render(product) == product
+    assert parse(product) == parse(product.replace("*", r"\*"))
+    assert parse("2**3**4") != parse(r"2\*\*3\*\*4")
+
+
 _FENCE = re.compile(r"(?m)^(?:> )*```")
 
 
