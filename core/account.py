@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -111,6 +112,9 @@ class AccountConfig(BaseModel):
 
     IDS: ClassVar[str] = "`/whoami` shows a person's own"
     """Where somebody finds the ids of people on this platform, for who runs the gateway."""
+
+    ID: ClassVar[re.Pattern[str]] = re.compile(r".+")
+    """What such an id looks like, where one can tell: a name that is taken for one lets nobody in and keeps nobody out."""
 
     platform: str = Field("", description="Which platform; defaults to the account's name.")
     access: Access = Field(Access(), description="Who may talk to the bot.")

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 from types import TracebackType
 from typing import Any, Self
 
@@ -300,7 +301,7 @@ class Inbox:
         return ConversationKey.of(message, scope)
 
     def _slow_down(self, message: InboundMessage, seen: Seen, wait: TooFast) -> Receipt:
-        seconds = max(1, round(wait.seconds))
+        seconds = max(1, ceil(wait.seconds))
         notice = "rate_limited" if wait.whose is Whose.PERSON else f"busy_{wait.whose}"
         return self._refuse(message, seen, FailureCode.RATE_LIMITED, notice, retry_after=wait.seconds, seconds=seconds)
 

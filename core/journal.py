@@ -388,7 +388,8 @@ class Journal(Protocol):
         ...
 
     async def forget(self, conversation: ConversationKey) -> int:
-        """Remove every text of a conversation from the store, so that the file no longer has it; returns turns removed.
+        """Remove every text of a conversation from the store, so that the file no longer has it; returns how many turns
+        went that were no commands.
 
         What is needed for dedup (ids, times) stays.
         """

@@ -35,14 +35,16 @@ def sender_of(message: InboundMessage) -> Person:
     return Person(message.account, message.sender.id)
 
 
-def id_of(typed: str) -> UserId:
-    """A person's id as somebody typed or copied it. Raises ValueError for what cannot be one, and for a name with @: whoever
-    reads that `@Bob` is kept out now would believe that Bob is."""
+def id_of(typed: str, like: re.Pattern[str]) -> UserId:
+    """A person's id as somebody typed or copied it; the account's ids are `like` that. Raises ValueError for what cannot be
+    one, and for a name with @: whoever reads that `@Bob` is kept out now would believe that Bob is."""
     id = typed.strip().strip("`").strip()
     if _MENTION.match(id):
         raise ValueError(f"a name is not a person's id: {typed[:40]!r}")
     if not id or len(id) > LONGEST_ID or not id.isprintable():
         raise ValueError(f"not a person's id: {typed[:40]!r}, expected one line of at most {LONGEST_ID} characters")
+    if not like.fullmatch(id):
+        raise ValueError(f"not a person's id: {typed[:40]!r}")
     return UserId(id)
 
 

@@ -238,7 +238,7 @@ def trace(path: Path | None, id: int, as_json: bool) -> int:
     steps = call(path, "trace", id=id)
     if as_json:
         return print_result(steps, True, "")
-    show(steps, empty=f"there is no message {id}")
+    show(steps, empty="")
     return 0
 
 

@@ -163,7 +163,10 @@ class Control:
         return {"retried": id}
 
     async def trace(self, id: int) -> list[dict[str, Any]]:
-        return [_plain(step) for step in await self._archive.trace(InboxId(id))]
+        steps = await self._archive.trace(InboxId(id))
+        if not steps:
+            raise Refused(f"there is no message {id}; the log names their numbers, as `inbox`")
+        return [_plain(step) for step in steps]
 
     async def usage(self, account: str | None = None, month: bool = False, limit: int = 100) -> list[dict[str, Any]]:
         found = await self._archive.used_by_person(account=_named(account), month=month, limit=limit)

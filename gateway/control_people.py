@@ -115,11 +115,11 @@ class PeopleControl:
 
     def _person(self, account: str, user: str) -> Person:
         name = self._account(account)
+        kind = type(self._config().accounts.get(account) or AccountConfig())
         try:
-            return Person(name, id_of(user))
+            return Person(name, id_of(user, kind.ID))
         except ValueError as error:
-            known = self._config().accounts.get(account)
-            raise Refused(f"{error}; {AccountConfig.IDS if known is None else known.IDS}") from None
+            raise Refused(f"{error}; {kind.IDS}") from None
 
     def _settled(self, request: PairingRequest | None, code: str) -> dict[str, Any]:
         if request is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from types import TracebackType
@@ -38,6 +39,7 @@ class Config(AccountConfig):
     """`accounts.api`."""
 
     IDS = "ids are NAMESPACE/USER, as programs name people, such as local/alice"
+    ID = re.compile(r"[^/]+/.*")
 
     timeout: Duration = Field(
         timedelta(seconds=180),

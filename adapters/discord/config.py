@@ -14,6 +14,7 @@ class Config(AccountConfig):
     """A bot of Discord's developer portal. See docs/platforms/discord.md."""
 
     IDS = "`/whoami` shows a person's own; with Developer Mode on, a right click on somebody has Copy User ID"
+    ID = re.compile(r"[0-9]+")
 
     token: SecretStr = Field(SecretStr(""), description="The bot's token: developer portal, Bot, Reset Token.")
     api_url: str = Field(

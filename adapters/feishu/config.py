@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
@@ -14,6 +15,7 @@ class Config(AccountConfig):
     """An app of Feishu's (or Lark's) developer console. docs/platforms/feishu.md says where the keys are."""
 
     IDS = "`/whoami` shows a person's own (ou_…), which differs from app to app"
+    ID = re.compile(r"ou_.+")
 
     app_id: str = Field("", description="App ID: Credentials & Basic Info; begins with cli_.")
     app_secret: SecretStr = Field(SecretStr(""), description="App Secret, beside the App ID.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
@@ -14,6 +15,7 @@ class Config(AccountConfig):
     """A Slack app that is installed in one workspace or organisation. docs/platforms/slack.md says where the keys are."""
 
     IDS = "`/whoami` shows a person's own; in a profile it is under ⋮ › Copy member ID (U… or W…)"
+    ID = re.compile(r"([A-Z0-9]+/)?[A-Z0-9]+")
 
     bot_token: SecretStr = Field(SecretStr(""), description="Bot User OAuth Token, begins with xoxb-.")
     app_token: SecretStr = Field(

@@ -10,7 +10,7 @@ from core.account import AccountConfig
 from core.archive import PersonBudget
 from core.clock import Clock
 from core.commands.asked import Asked, Handlers
-from core.commands.names import BUDGETS, DEFAULT
+from core.commands.names import BUDGETS, DEFAULT, sets_budget
 from core.limits import Limits
 from core.links import Links
 from core.loop_guard import LoopGuard
@@ -106,7 +106,7 @@ class AdminCommands:
         return say("approved", asked.language, person=_who(request.person.user, request.name))
 
     async def _allow(self, asked: Asked) -> str:
-        person = _person(asked, asked.argument)
+        person = self._person(asked, asked.argument)
         if person is None:
             return say("no_person", asked.language, longest=LONGEST_ID)
         await self._people.allow(person, by=_by(asked), name=self._name(person))
@@ -114,7 +114,7 @@ class AdminCommands:
         return say("approved", asked.language, person=self._who(person))
 
     async def _block(self, asked: Asked) -> str:
-        person = _person(asked, asked.argument)
+        person = self._person(asked, asked.argument)
         if person is None:
             return say("no_person", asked.language, longest=LONGEST_ID)
         if self._people.is_admin(person):
@@ -125,7 +125,7 @@ class AdminCommands:
 
     async def _budget(self, asked: Asked) -> str:
         id, changes = _split(asked.argument)
-        person = _person(asked, id)
+        person = self._person(asked, id)
         if person is None:
             return say("budget_usage" if not id else "no_person", asked.language, longest=LONGEST_ID)
         if self._links.person(*person).account != person.account:  # which one is nobody else's business
@@ -150,6 +150,14 @@ class AdminCommands:
             money=as_configured if budget.money_per_month is None else f"{budget.money_per_month:g}",
         )
 
+    def _person(self, asked: Asked, typed: str) -> Person | None:
+        """Nobody for what is no id."""
+        account = asked.message.account
+        try:
+            return Person(account, id_of(typed, self._account(account).ID))
+        except ValueError:
+            return None
+
     def _name(self, person: Person) -> str:
         """The name under which somebody asked to be let in."""
         waiting = self._pairing.waiting(person.account)
@@ -164,17 +172,11 @@ def _by(asked: Asked) -> str:
     return f"{asked.message.sender.id} in the chat"
 
 
-def _person(asked: Asked, typed: str) -> Person | None:
-    """Nobody for what is no id."""
-    try:
-        return Person(asked.message.account, id_of(typed))
-    except ValueError:
-        return None
-
-
 def _split(argument: str) -> tuple[str, list[str]]:
     """The id, which may have blanks in it, and the words after it that say what to set."""
     words = [word for word in argument.split(" ") if word]  # any other blank makes an id that is none
+    if words and sets_budget(words[0]):
+        return "", words
     end = len(words)
     while end > 1 and (words[end - 1].lower() in (*DEFAULT, *BUDGETS) or "=" in words[end - 1]):
         end -= 1

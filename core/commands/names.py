@@ -95,14 +95,15 @@ def with_person(text: str, mentioned: Collection[str]) -> str:
     if command is None or command.name not in _OF_PEOPLE or len(ids) != 1:
         return text
     words = command.argument.split()
-    named = next((place for place, word in enumerate(words) if _sets_budget(word)), len(words))
+    named = next((place for place, word in enumerate(words) if sets_budget(word)), len(words))
     name = " ".join(words[:named])
     if name and (not name.startswith("@") or "@" in name[1:]):
         return text
     return " ".join((text.split(maxsplit=1)[0], *ids, *words[named:]))
 
 
-def _sets_budget(word: str) -> bool:
+def sets_budget(word: str) -> bool:
+    """Whether `/budget` takes it for something to set, and not for a part of an id."""
     return word.lower() in DEFAULT or word.partition("=")[0].lower() in BUDGETS
 
 

@@ -134,13 +134,14 @@ def _forget(db: sqlite3.Connection, key: str, now: int) -> int:
         """,
         (now, conversation),
     )
-    removed = db.execute(
+    gone = db.execute(
         """
         DELETE FROM turn WHERE conversation = ?
           AND NOT EXISTS (SELECT 1 FROM inbox WHERE inbox.turn = turn.id)
+        RETURNING command
         """,
         (conversation,),
-    ).rowcount
+    ).fetchall()
     db.execute(
         """
         UPDATE conversation SET generation = generation + 1, exchanges = 0, title = NULL, person = ''
@@ -148,7 +149,7 @@ def _forget(db: sqlite3.Connection, key: str, now: int) -> int:
         """,
         (conversation,),
     )
-    return removed
+    return sum(not command for (command,) in gone)
 
 
 def truncate(db: sqlite3.Connection) -> None:

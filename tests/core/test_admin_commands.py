@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,12 @@ ACCOUNTS = {
     "work": AccountConfig(access=Access(direct="allowlist", admins=("eve",), allow=("lou", "general"))),
     "other": AccountConfig(),
 }
+
+
+class Numbered(AccountConfig):
+    """A platform where ids are numbers."""
+
+    ID = re.compile("[0-9]+")
 
 
 @pytest.fixture
@@ -178,6 +185,18 @@ async def test_where_money_is_limited_already_the_rest_of_a_budget_is_changed_wh
     gateway.limits.settings = replace(gateway.limits.settings, unpriced=("mine",))
     assert "tokens a day: 5; money a month: 5." in await told(gateway, "/budget ann tokens=5")
     assert "tokens a day: 5; money a month: as configured." in await told(gateway, "/budget ann money=default")
+
+
+@pytest.mark.parametrize("changes", ["tokens=5", "default", "money=5 tokens=5", "messages"])
+async def test_what_is_to_be_set_is_nobody_s_id(gateway: Gateway, changes: str) -> None:
+    assert (await told(gateway, f"/budget {changes}")).startswith("Please send `/budget ID`")
+    assert gateway.people.all() == []
+
+
+async def test_what_is_no_id_on_that_platform_is_refused(gateway: Gateway) -> None:
+    gateway.accounts = {**gateway.accounts, "work": Numbered(access=Access(admins=("eve",)))}
+    assert "I need somebody's id" in await told(gateway, "/block Bob")
+    assert await told(gateway, "/block 42") == "`42` is kept out from now on."
 
 
 async def test_an_id_with_blanks_can_have_a_budget(gateway: Gateway) -> None:

@@ -83,3 +83,9 @@ async def test_a_full_width_slash_and_space_are_those_of_a_command(gateway: Gate
     await gateway.ask("1")
     await gateway.ask("／retry")
     assert gateway.model.questions == ["1", "1"]
+
+
+async def test_what_was_deleted_is_counted_without_the_commands(gateway: Gateway) -> None:
+    await gateway.ask("1")
+    await gateway.ask("/status")
+    assert (await gateway.ask("/forget yes"))[-1] == "Done. 1 turn of this conversation was deleted for good."

@@ -198,6 +198,18 @@ async def test_the_day_s_tokens_end_too(path: Path, clock: HeldClock) -> None:
         assert failure.retry_after == 15 * 3600
 
 
+async def test_whoever_waits_as_long_as_they_were_told_is_in_time(path: Path, clock: HeldClock) -> None:
+    async with Gateway(path, clock, per_minute=1) as gateway:
+        await gateway.ask("1")
+        await clock.advance(0.6)
+        assert await gateway.hear("2") is Receipt.REFUSED
+        await gateway.idle()
+        assert "try again in 60 s" in gateway.pager.texts()[-1]
+        await clock.advance(60)
+        assert await gateway.hear("2") is Receipt.ACCEPTED
+        await gateway.idle()
+
+
 async def test_a_full_queue_is_the_sender_s_and_a_full_store_is_everybody_s(path: Path, clock: HeldClock) -> None:
     async with Gateway(path, clock, quota=Quota(queued=2, pending=4)) as gateway:
         gateway.model.will(hold := asyncio.Event(), "done")
