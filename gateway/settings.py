@@ -243,7 +243,9 @@ class Server(Section):
     allowed_hosts: tuple[str, ...] = Field((), description="Further names under which the server may be addressed.")
     public_url: OptionalUrl = Field(None, description="Where people reach it, such as https://chat.example.com.")
     trusted_proxies: tuple[IPvAnyNetwork, ...] = Field(
-        (), description="Addresses of reverse proxies whose X-Forwarded headers are believed."
+        (),
+        description="Addresses of reverse proxies in front: pages with sign-in codes ask for a key then. "
+        "No X-Forwarded header is believed.",
     )
     max_body: Size = Field(1_000_000, ge=1000, le=100_000_000, description="Largest request.")
 
