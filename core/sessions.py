@@ -18,6 +18,9 @@ from core.tokens import weigh
 _CACHED_CHARACTERS = 8_000_000
 """Histories kept in memory, all conversations together. Others are read from the journal when they are needed."""
 
+_EMPTY = 600
+"""What a history of nothing counts for, as characters: of people whom nobody could answer there may be any number."""
+
 _SUMMARY_SHARE = 8
 """A summary has an eighth of a prompt at the most."""
 
@@ -229,8 +232,7 @@ class SessionManager:
         for _ in range(len(hot.exchanges) - most):
             oldest = hot.exchanges.pop(0)
             hot.weight -= oldest.weight
-            hot.characters -= _size(oldest.exchange)
-            self._hot_characters -= _size(oldest.exchange)
+            self._count(hot, -_size(oldest.exchange))
         self._bound()
         return window if over else None
 
@@ -261,11 +263,11 @@ class SessionManager:
             return meanwhile
         self.drop(turn.conversation)
         hot = self._hot[turn.conversation] = _Hot(turn.generation, [], summarize)
+        self._count(hot, _EMPTY)
         if memory.summary is not None:
             hot.summary, hot.told = memory.summary, told(memory.summary.text)
             hot.told_weight = weight_of(memory.summary.text)
-            hot.characters += len(memory.summary.text)
-            self._hot_characters += len(memory.summary.text)
+            self._count(hot, 2 * len(memory.summary.text))
         for exchange in memory.exchanges:
             self._add(hot, _weighed(exchange))
         self._bound()
@@ -274,8 +276,11 @@ class SessionManager:
     def _add(self, hot: _Hot, weighed: _Weighed) -> None:
         hot.exchanges.append(weighed)
         hot.weight += weighed.weight
-        hot.characters += _size(weighed.exchange)
-        self._hot_characters += _size(weighed.exchange)
+        self._count(hot, _size(weighed.exchange))
+
+    def _count(self, hot: _Hot, characters: int) -> None:
+        hot.characters += characters
+        self._hot_characters += characters
 
     def _bound(self) -> None:
         while self._hot_characters > _CACHED_CHARACTERS and len(self._hot) > 1:
