@@ -19,6 +19,7 @@ from core.commands import parse_command
 from core.delivery import Delivery, failure_json, parted, tell, until_stored
 from core.errors import ChatCutShort, ChatError, ChatMisconfigured, ChatRefused, ContextTooLong
 from core.journal import Exchange, Journal, OutboxPart, Outcome, Turn, TurnId, TurnState
+from core.latest import Latest
 from core.limits import Limits
 from core.markdown.note import with_note
 from core.messages import AccountId, ConversationKey
@@ -34,6 +35,9 @@ LONGEST_ANSWER = 400_000
 
 MOST_ATTEMPTS = 3
 """A turn during which the process died this often is not begun again."""
+
+_TOLD = 10_000
+"""Conversations of which is remembered that an outage was told there; others may be told once more."""
 
 _MARKS = {"length": "cut_short", "content_filter": "filtered"}
 """What a person is told of an answer that did not end by itself, by its finish_reason."""
@@ -104,7 +108,7 @@ class Responder:
         self._outgrown = outgrown
         self.unpaid: dict[TurnId, Spent | None] = {}
         """What turns cost that a mistake ended; taken out by whoever ends them then."""
-        self._told_of_outage: set[tuple[ConversationKey, AccountId]] = set()
+        self._told_of_outage: Latest[tuple[ConversationKey, AccountId], None] = Latest(_TOLD)
         # emptied by the next answer, whoever gets it: the outage is over then
 
     async def answer(self, turn: Turn, reply: ReplyChannel, stopper: Stopper) -> None:
@@ -295,7 +299,7 @@ class Responder:
             place = (turn.conversation, turn.last.account)
             if place in self._told_of_outage and turn.preview is None:
                 return _Ending(replace(outcome, dead=True))
-            self._told_of_outage.add(place)
+            self._told_of_outage[place] = None
         return _Ending(outcome, failure.text)
 
     def _unaffordable(self, question: _Question, exhausted: Exhausted, language: Language) -> _Ending:

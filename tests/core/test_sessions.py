@@ -329,6 +329,17 @@ async def test_an_outage_is_told_once_per_conversation_until_the_next_answer(gat
     assert len(gateway.pager.texts()) == 3
 
 
+async def test_in_a_long_outage_it_is_remembered_of_so_many_that_they_were_told(
+    path: Path, clock: HeldClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.responder._TOLD", 2)
+    async with Gateway(path, clock) as gateway:
+        for place in ("a", "b", "b", "c", "b", "a"):
+            gateway.model.will(ChatUnavailable("down"))
+            await gateway.ask("1", user=place, place=place)
+        assert [len(gateway.pager.texts(place)) for place in "abc"] == [2, 1, 1]
+
+
 async def test_an_endless_answer_is_cut(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.responder.LONGEST_ANSWER", 100)
     gateway.model.will(*["word " * 4] * 50)
