@@ -205,7 +205,7 @@ def _speaks_of_money(changes: Sequence[str]) -> bool:
 def _listed(ids: Iterable[str], language: Language) -> str:
     found = list(ids)
     more = [say("access_more", language, count=len(found) - _LISTED)] if len(found) > _LISTED else []
-    return say("link_comma", language).join((*found[:_LISTED], *more))
+    return say("comma", language).join((*found[:_LISTED], *more))
 
 
 def _who(id: str, name: str) -> str:

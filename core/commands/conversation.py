@@ -92,7 +92,7 @@ class ConversationCommands:
 
     async def _model(self, asked: Asked) -> str:
         models, language = self._models(), asked.language
-        listed = ", ".join(f"`{model}`" for model in models)
+        listed = say("comma", language).join(f"`{model}`" for model in models)
         if not asked.argument:
             state = await self._journal.state(asked.conversation)
             return say("model_now", language, model=f"`{state.model or models[0]}`", models=listed)
@@ -106,7 +106,7 @@ class ConversationCommands:
         personas, language = self._personas(), asked.language
         if not personas:
             return say("persona_none", language)
-        listed = ", ".join(f"`{name}`" for name in personas)
+        listed = say("comma", language).join(f"`{name}`" for name in personas)
         if not asked.argument:
             state = await self._journal.state(asked.conversation)
             if state.persona not in personas:

@@ -105,7 +105,7 @@ class LinkingCommands:
 
 def identities(links: Links, person: Person, language: Language) -> str:
     """The other identities of `person`, in words. Not for places where others read."""
-    return say("link_comma", language).join(identity(other, language) for other in links.others(person))
+    return say("comma", language).join(identity(other, language) for other in links.others(person))
 
 
 def identity(person: Person, language: Language, name: str = "") -> str:

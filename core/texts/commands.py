@@ -45,7 +45,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "whoami_linked": ("Linked with: {others}.", "已关联：{others}。"),
     "link_identity": ("{user} on {account}", "{account} 上的 {user}"),
     "link_identity_named": ("{called} ({user} on {account})", "{called}（{account} 上的 {user}）"),
-    "link_comma": (", ", "、"),
+    "comma": (", ", "、"),
     "link_code": (
         "Your code: `{code}`. Within {minutes} minutes, send me `/link {code}` on the other platform, then `/link` here. Show it to nobody.",
         "您的关联码：`{code}`。请在 {minutes} 分钟内在另一平台发送 `/link {code}`，再回到这里发送 `/link`。请勿给任何人看。",

@@ -41,6 +41,7 @@ async def test_status_tells_the_model_the_turns_and_what_happens(gateway: Gatewa
 async def test_a_model_is_chosen_per_conversation(gateway: Gateway) -> None:
     assert "Available: `test-model`, `other-model`" in (await gateway.ask("/model"))[-1]
     assert (await gateway.ask("/model other-model"))[-1] == "This conversation now uses `other-model`."
+    assert "可选：`test-model`、`other-model`" in (await gateway.ask("/模型"))[-1]
     await gateway.ask("1")
     await gateway.ask("1", user="bob", place="desk")
     assert gateway.model.models == ["other-model", None]
