@@ -18,6 +18,8 @@ from typing import Any, Self
 import aiohttp
 import yaml
 
+from tests.scenario.warm_start import WarmProcess
+
 COMMAND = (sys.executable, "-m", "gateway")
 
 MODEL_KEY = "sk-canary-0123456789abcdefghij"
@@ -66,10 +68,11 @@ class GatewayProcess:
         *,
         model: str,
         config: Mapping[str, Mapping[str, Any]] | None = None,
-        command: Sequence[str] = COMMAND,
+        command: Sequence[str] | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        """`model` is the URL of the model's server; `config` changes single keys of the sections written here."""
+        """`model` is the URL of the model's server; `config` changes single keys of the sections written here. Without a
+        `command` the processes are warm (tests/scenario/warm_start.py)."""
         self.folder = folder
         self.file = folder / "config.yaml"
         self.database = folder / "data" / "chatgpt-ms.db"
@@ -79,7 +82,7 @@ class GatewayProcess:
         self.codes: list[int] = []
         """How each process ended."""
         self.url = ""
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: asyncio.subprocess.Process | WarmProcess | None = None
         self._command = command
         self._reader: asyncio.Task[None] | None = None
         self._news = asyncio.Condition()
@@ -135,17 +138,20 @@ class GatewayProcess:
         assert self.process is None, "it runs already"
         self._seen = len(self.lines)
         self.url = ""
-        self.process = await asyncio.create_subprocess_exec(
-            *self._command,
-            "run",
-            *options,
-            cwd=self.folder,
-            env=self.environ,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            limit=16 * 1024 * 1024,
-        )
+        if self._command is None:
+            self.process = await WarmProcess.start(("run", *options), cwd=self.folder, env=self.environ)
+        else:
+            self.process = await asyncio.create_subprocess_exec(
+                *self._command,
+                "run",
+                *options,
+                cwd=self.folder,
+                env=self.environ,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                limit=16 * 1024 * 1024,
+            )
         self._reader = asyncio.create_task(self._read(self.process))
 
     async def start(self, *options: str) -> None:
@@ -191,7 +197,7 @@ class GatewayProcess:
 
     # Log
 
-    async def _read(self, process: asyncio.subprocess.Process) -> None:
+    async def _read(self, process: asyncio.subprocess.Process | WarmProcess) -> None:
         assert process.stderr is not None
         async for line in process.stderr:
             self.lines.append(line.decode(errors="replace").rstrip("\n"))
@@ -232,16 +238,8 @@ class GatewayProcess:
 
     async def command(self, *arguments: str, input: str = "", config: bool = True) -> Finished:
         """Run another command with the same configuration and wait for its end."""
-        process = await asyncio.create_subprocess_exec(
-            *COMMAND,
-            *arguments,
-            *(("--config", str(self.file)) if config else ()),
-            cwd=self.folder,
-            env=self.environ,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        whole = (*arguments, *(("--config", str(self.file)) if config else ()))
+        process = await WarmProcess.start(whole, cwd=self.folder, env=self.environ, stdin=True, stdout=True)
         try:
             async with asyncio.timeout(PATIENCE):
                 out, err = await process.communicate(input.encode())
