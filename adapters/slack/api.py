@@ -53,7 +53,6 @@ _REFUSED = frozenset(
         "token_expired",
         "org_login_required",
         "ekm_access_denied",
-        "not_allowed_token_type",
         "user_removed_from_team",
     )
 )

@@ -153,8 +153,9 @@ class Link:
         except CredentialsRefused as error:
             raise sign_in_error(error, "app_token") or error from None
         except SlackError as error:
-            if error.code in ("missing_scope", "no_permission", "forbidden_team"):
-                text = f"app_token: Slack refuses a connection ({error.code}); it needs the scope connections:write"
+            if error.code in ("missing_scope", "no_permission", "forbidden_team", "not_allowed_token_type"):
+                wanted = "it must be an app-level token (xapp-…) with the scope connections:write"
+                text = f"app_token: Slack refuses a connection ({error.code}); {wanted}"
                 raise AuthenticationError(text) from None
             raise ConnectionLost(f"Socket Mode: {error}") from None
         except DeliveryError as error:

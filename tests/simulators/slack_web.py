@@ -79,6 +79,8 @@ class SlackWebApi:
         """Seconds."""
         self.limits_posts = True
         self.known_methods: set[str] = {*_JSON, *_QUERY, *_GET}
+        self.closed_methods: dict[str, str] = {}
+        """Methods that this kind of app or workspace has not, and the error that says so."""
         """Take one away to be a server that does not know it."""
         self.base = ""
         self.posted: defaultdict[str, list[float]] = defaultdict(list)
@@ -135,6 +137,8 @@ class SlackWebApi:
             raise Refused("invalid_arguments")
         if method not in self.known_methods:
             raise Refused("unknown_method")
+        if method in self.closed_methods:
+            raise Refused(self.closed_methods[method])
         return arguments
 
     def _authenticate(self, request: web.Request, method: str) -> SlackApp:

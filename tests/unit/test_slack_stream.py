@@ -235,10 +235,11 @@ async def test_a_post_whose_answer_is_lost_is_found_again(place: Desk, slack: Si
     assert texts(place) == ["One two three four five six seven eight nine ten."]
 
 
+@pytest.mark.parametrize("error", ["unknown_method", "feature_not_enabled", "missing_scope", "not_allowed_token_type"])
 async def test_where_slack_has_no_streams_the_answer_is_edited_and_that_is_remembered(
-    place: Desk, slack: SimulatedSlack
+    place: Desk, slack: SimulatedSlack, error: str
 ) -> None:
-    slack.api.known_methods -= {"chat.startStream"}
+    slack.api.closed_methods["chat.startStream"] = error
     await stream(place, "One two three four five six seven eight nine ten.")
     await stream(place, "Again one two three four five six seven eight nine ten.")
     assert texts(place) == [
