@@ -33,12 +33,13 @@ RECEIVED = "im.message.receive_v1"
 FORWARDED = "merge_forward"
 """The kind of a message that holds others."""
 
+DIRECT = "p2p"
+"""The kind of a chat of one person with the bot."""
 TOPICS = "topic_group"
 """The kind of a group in which every message is in a topic. The document does not name it
 (https://github.com/openclaw/openclaw/pull/78310)."""
 
-_DIRECT = "p2p"
-_PLACES = (_DIRECT, "group", TOPICS)
+_PLACES = (DIRECT, "group", TOPICS)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LONGEST_QUOTE = 4_000
 """Characters."""
@@ -72,7 +73,7 @@ def parse_message(payload: Any, *, account: AccountId, identity: Identity) -> In
         message_id=id,
         chat_id=chat,
         thread_id=thread,
-        direct=place == _DIRECT,
+        direct=place == DIRECT,
         user=user,
         sent_at_ms=round((sent_at - _EPOCH) / timedelta(milliseconds=1)),
     )
@@ -83,7 +84,7 @@ def parse_message(payload: Any, *, account: AccountId, identity: Identity) -> In
         sender=Sender(id=UserId(user), belongs=_belongs(part_in(event, "sender"), tenant)),
         channel=ChannelId(chat),
         thread=ThreadId(thread) if thread else None,
-        is_direct=place == _DIRECT,
+        is_direct=place == DIRECT,
         mentions_bot=bool(own),
         text=readable(content.text, mentions, own),
         attachments=tuple(content.attachments),

@@ -1,7 +1,8 @@
 """The topic of a message whose event does not name it.
 
 In a group of topics each message belongs to one. The event of the message that begins it may lack its id, which all later
-ones have (https://github.com/openclaw/openclaw/pull/78310); Feishu tells it who asks for the message:
+ones have (https://github.com/openclaw/openclaw/pull/78310); in a direct chat those in a topic may lack it, too, and look
+like replies outside of one (https://github.com/openclaw/openclaw/issues/74620). Feishu tells it who asks for the message:
 https://open.feishu.cn/document/uAjLw4CM/ukTMukTMukTM/reference/im-v1/message/get
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 import structlog
 
 from adapters.feishu.api import FeishuApi
-from adapters.feishu.parse import TOPICS
+from adapters.feishu.parse import DIRECT, TOPICS
 from adapters.feishu.text import is_key
 from core.errors import DeliveryError
 from core.untrusted import items_in, part_in, text_in
@@ -23,9 +24,10 @@ log = structlog.get_logger(__name__)
 
 
 def lacks_topic(payload: Any) -> bool:
-    """Whether a message in a group of topics does not say which one it is in."""
+    """Whether a message may be in a topic that it does not name."""
     message = part_in(part_in(payload, "event"), "message")
-    return text_in(message, "chat_type") == TOPICS and not text_in(message, "thread_id")
+    kind, parent = text_in(message, "chat_type"), text_in(message, "parent_id")
+    return not text_in(message, "thread_id") and (kind == TOPICS or (kind == DIRECT and parent != ""))
 
 
 async def with_topic(api: FeishuApi, payload: Mapping[str, Any], *, within: float) -> Mapping[str, Any]:

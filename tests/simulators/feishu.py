@@ -50,7 +50,7 @@ _SHOWING = (
 
 class SimulatedFeishu(SimulatedPlatform):
     """`mode` is how every account receives; with `topics` every group is one where each message begins a topic, and without
-    `names_new_topics` the event of that message does not tell the id of the topic.
+    `names_new_topics` the event of that message does not tell the id of the topic, nor does any in a direct chat.
 
     Fault control beyond the suite's: `api.faults`, `delivery`, `state.speed`.
     """
@@ -151,8 +151,9 @@ class SimulatedFeishu(SimulatedPlatform):
 
     def room(self, user: str, channel: str, direct: bool, account: str) -> FeishuChat:
         if direct:
-            return self.state.direct(user, self.state.app(account))
-        chat = self.state.group(channel, topics=self.topics)
+            chat = self.state.direct(user, self.state.app(account))
+        else:
+            chat = self.state.group(channel, topics=self.topics)
         chat.names_new_topics = self.names_new_topics
         return chat
 

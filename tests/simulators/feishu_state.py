@@ -188,7 +188,7 @@ class FeishuMessage:
             **({"mentions": mentions} if mentions else {}),
             **self._place(),
         }
-        if self.root is None and not self.chat.names_new_topics:
+        if not self.chat.names_new_topics and (self.root is None or self.chat.kind == "p2p"):
             message.pop("thread_id", None)
         sender_type = "bot" if self.app is not None else "user"
         sender = {"sender_id": ids(self.sender, app), "sender_type": sender_type, "tenant_key": self.tenant}
@@ -211,7 +211,7 @@ class FeishuChat:
     topics: bool = False
     """A group where every message begins a topic."""
     names_new_topics: bool = True
-    """The event of the message that begins one has its id."""
+    """The event of the message that begins one has its id, in a direct chat that of every message in one."""
     dissolved: bool = False
     person: str = ""
     closed_to: set[str] = field(default_factory=set)

@@ -149,6 +149,19 @@ async def test_the_topic_that_a_message_begins_is_asked_for_where_its_event_does
         assert [*feishu.complaints()] == []
 
 
+async def test_the_topic_of_a_direct_chat_is_asked_for_where_events_do_not_name_it() -> None:
+    async with SimulatedFeishu(names_new_topics=False) as feishu:
+        desk = Desk(feishu)
+        async with desk.adapter, receiving(desk):
+            asked = await feishu.person_writes("what is it?")
+            await until(lambda: desk.received)
+            await desk.replies("and why?", asked.message, direct=True)
+            await desk.replies("in short?", asked.message, direct=True, thread=True)
+            topic = feishu.state.messages[asked.message].thread_id
+            assert [message.thread for message in desk.received] == [None, None, topic]
+        assert [*feishu.complaints()] == []
+
+
 async def test_forwarded_messages_are_read(desk: Desk) -> None:
     desk.feishu.person_forwards(["one", "two"])
     await until(lambda: desk.received)
