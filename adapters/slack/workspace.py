@@ -341,12 +341,17 @@ class Workspace:
             return
         self._typed[place] = now
         try:
-            await self.api.call(
-                "assistant_threads_setStatus", channel_id=address.channel, thread_ts=address.thread, status=_STATUS
-            )
+            await self._set_status(address, _STATUS)
+            if place not in self._typed:  # an answer came meanwhile: the sign may be the later of the two
+                await self._set_status(address, "")
         except SlackError as error:
             self._can_type = error.code not in ("missing_scope", "not_agent_app", "unknown_method", "not_allowed")
             raise
+
+    async def _set_status(self, address: Address, status: str) -> None:
+        await self.api.call(
+            "assistant_threads_setStatus", channel_id=address.channel, thread_ts=address.thread, status=status
+        )
 
     def answered(self, address: Address) -> None:
         """The sign went with the answer; the next question gets one at once."""

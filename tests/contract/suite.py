@@ -34,7 +34,7 @@ from core.texts import say
 from gateway.supervisor import AccountState
 from tests.contract.platform import Delivery, Feature, File, SimulatedPlatform
 from tests.contract.world import World, holds, missing, once, until
-from tests.simulators.openai_server import Fault, OpenAIServer
+from tests.simulators.openai_server import Fault, OpenAIServer, Settings
 
 DROPS_FOR = float(os.environ.get("CHATGPT_MS_DROPS_FOR", "10"))
 """Seconds."""
@@ -108,7 +108,10 @@ class AdapterContract:
     @pytest.fixture
     async def world(self, platform: SimulatedPlatform, tmp_path: Path) -> AsyncIterator[World]:
         """The simulators; the check starts the gateway. Whatever the platform complained of fails the check."""
-        async with OpenAIServer() as model, platform:
+        apart = Settings(
+            token_delay=0.005, pieces_apart=True
+        )  # an answer that is whole at once is not shown as it grows
+        async with OpenAIServer(settings=apart) as model, platform:
             yield World(platform, model, tmp_path)
             assert list(platform.complaints()) == []
 

@@ -80,6 +80,8 @@ class Settings:
     """Seconds before the first piece."""
     token_delay: float = 0.0
     """Seconds between pieces."""
+    end_held: bool = False
+    """Answers are sent but for their end, which waits until this is false again."""
     end_delay: float = 0.0
     """Seconds between [DONE] and the end of the body."""
     piece: int = 0
@@ -209,6 +211,8 @@ class OpenAIServer:
         self._changed = asyncio.Condition()
         self._resumed = asyncio.Event()
         self._resumed.set()
+        self.may_end = asyncio.Event()
+        self.may_end.set()
         self._closing = asyncio.Event()
         app = web.Application(client_max_size=16 * 1024 * 1024)
         app.router.add_post("/v1/chat/completions", self._chat)
@@ -268,6 +272,7 @@ class OpenAIServer:
         if "record" in changes:
             self.requests = deque(self.requests, maxlen=self.settings.record)
         (self._resumed.clear if self.settings.paused else self._resumed.set)()
+        (self.may_end.clear if self.settings.end_held else self.may_end.set)()
 
     async def until(self, condition: Callable[[OpenAIServer], object]) -> None:
         """Wait until `condition` holds; it is looked at whenever a request begins, ends or is hung up on."""
@@ -530,6 +535,7 @@ class _Streaming:
         closing: asyncio.Event,
     ) -> None:
         self._settings = server.settings
+        self._may_end = server.may_end
         self._request = request
         self._record = record
         self._fault = fault
@@ -578,7 +584,7 @@ class _Streaming:
         breaks = fault is not None and fault.kind in (
             "stall", "cut", "garbage", "truncated_json", "error_event", "end_without_done",
         )  # fmt: skip
-        together = not (settings.token_delay or settings.pieces_apart)
+        together = not (settings.token_delay or settings.pieces_apart or settings.end_held)
         if together:
             self._record.answer = "".join(shown)
             text = start + "".join(map(self._text, shown))
@@ -593,6 +599,7 @@ class _Streaming:
         if breaks and fault is not None:
             await self._break(fault)
         elif not together:
+            await self._may_end.wait()
             await self._send(self._ending(pieces))
         if settings.end_delay:
             await asyncio.sleep(settings.end_delay)

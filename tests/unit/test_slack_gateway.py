@@ -21,6 +21,8 @@ from tests.contract.world import World, missing, until
 from tests.simulators.faults import Fault
 from tests.simulators.openai_server import OpenAIServer
 from tests.simulators.slack import SimulatedSlack
+from tests.simulators.slack_desk import KEY, desk
+from tests.simulators.slack_state import SlackApp
 
 
 @pytest.fixture(autouse=True)
@@ -46,12 +48,37 @@ def arguments(world: World, method: str) -> list[dict[str, Any]]:
 
 async def test_in_a_thread_the_answer_is_streamed_to_who_asked(world: World) -> None:
     async with world.gateway() as gateway:
+        world.model.configure(paused=True, end_held=True)
         asked = await world.platform.person_writes("hello", direct=False)
+        await until(lambda: arguments(world, "assistant.threads.setStatus"))
+        world.model.resume()
+        await until(lambda: arguments(world, "chat.startStream"))
+        world.model.configure(end_held=False)
         await world.answered(gateway, asked, "answer to: hello")
         (start,) = arguments(world, "chat.startStream")
         assert (start["recipient_user_id"], start["thread_ts"]) == ("U0ANN", asked.message)
-        assert arguments(world, "assistant.threads.setStatus")
         assert gateway.store.accepted[0].sender.display_name == "Ann"
+
+
+async def test_a_sign_that_is_slower_than_the_answer_is_taken_away() -> None:
+    """It would stay for two minutes: Slack takes away only what was there before the answer."""
+    async with SimulatedSlack() as slack, desk(slack) as place:
+        api, gate = slack.api, asyncio.Event()
+        set_status = api._assistant_threads_setStatus
+
+        async def held(app: SlackApp, arguments: dict[str, Any]) -> dict[str, Any]:
+            await gate.wait()
+            return await set_status(app, arguments)
+
+        api._assistant_threads_setStatus = held  # type: ignore[method-assign]
+        reply = place.reply()
+        sign = asyncio.create_task(reply.typing())
+        await until(lambda: place.calls("assistant.threads.setStatus"))
+        await reply.send("hello", key=KEY)
+        gate.set()
+        await sign
+        shown = [given["status"] for method, given in slack.state.calls if method == "assistant.threads.setStatus"]
+        assert shown == ["is writing…", ""]
 
 
 async def test_a_slash_command_is_answered_in_the_channel_with_its_question_shown(world: World) -> None:
@@ -122,11 +149,13 @@ async def test_the_assistant_pane_has_suggestions_a_title_and_streams(world: Wor
         await until(lambda: arguments(world, "assistant.threads.setSuggestedPrompts"))
         (given,) = arguments(world, "assistant.threads.setSuggestedPrompts")
         assert [prompt["message"] for prompt in given["prompts"]] == ["Write a haiku", "Explain a word"]
+        world.model.configure(end_held=True)
         asked = await world.platform.person_writes("Write a haiku", thread=root)
+        await until(lambda: arguments(world, "chat.startStream"))
+        world.model.configure(end_held=False)
         await until(lambda: world.told(asked, "answer to: Write a haiku"))
         await until(lambda: gateway.idle and arguments(world, "assistant.threads.setTitle"))
         assert arguments(world, "assistant.threads.setTitle")[0]["title"] == "Write a haiku"
-        assert arguments(world, "chat.startStream")
         assert gateway.store.accepted[0].is_direct
 
 
