@@ -216,9 +216,9 @@ async def test_what_waits_for_a_budget_is_stopped_and_says_so(
         assert gateway.pager.texts("b")[-1].endswith("Now: 2 waiting until a budget has room")
         await gateway.hear("/stop", place="b")
         await until(lambda: gateway.pager.texts("b")[-1] == "Stopped.")
-        assert [failure.text for _, failure in gateway.pager.failures] == (["Stopped."] if kind else [])
         hold.set()
         await gateway.idle()
+        assert [failure.text for _, failure in gateway.pager.failures] == (["Stopped."] if kind else [])
         assert gateway.model.questions == ["1", "3"]  # what was asked after it has its turn
         assert (await gateway.ask("/stop", place="b"))[-1] == "There is nothing to stop."
         assert (await used(gateway)).tokens == 30
