@@ -117,13 +117,30 @@ class App:
         await self._stack.aclose()
 
     async def _start(self, stack: AsyncExitStack) -> None:
-        config, clock = self.config, self._clock
-        self.laps = Laps(clock)
-        self.store = await stack.enter_async_context(self._open_store(config.storage.path, clock))
+        """Storage first, what receives last: nothing is taken in before it can be answered."""
+        self.laps = Laps(self._clock)
+        self.store = await stack.enter_async_context(self._open_store(self.config.storage.path, self._clock))
         recovery = await self.store.recover(resuming=not self._private)
         self.laps.done("storage")
-        self.keys = KeyRing(config.server.key_pairs(), required=not config.server.is_loopback)
+        self.keys = KeyRing(self.config.server.key_pairs(), required=not self.config.server.is_loopback)
         await self._load_keys()
+        await self._start_people(stack)
+        self._start_accounts()
+        self.metrics = Metrics(lambda: self.inbox.seen, self.supervisors.values, self.store.last_sent)
+        self.laps.done("accounts")
+        chat = await self._start_chat(stack)
+        self.laps.done("model")
+        await self._start_answering(stack, chat)
+        self._introduce(chat)
+        await self._listen(stack)
+        self.laps.done("server")
+        self._start_receiving(stack)
+        if not self._private:
+            self.dispatcher.resume(recovery)
+
+    async def _start_people(self, stack: AsyncExitStack) -> None:
+        """What was decided about people, read from the store."""
+        clock = self._clock
         self.links = Links(self.store, clock)
         self.admins = Admins(lambda: self.config.accounts)
         self.people = People(self.store, clock, is_admin=self.admins.is_admin)
@@ -133,13 +150,15 @@ class App:
         for stored in (self.links, self.people, self.pairing):
             await stored.load()
 
-        self.supervisors = {AccountId(name): self._supervisor(AccountId(name)) for name in config.accounts}
+    def _start_accounts(self) -> None:
+        """The adapters, each under its supervisor; none is connected yet."""
+        self.supervisors = {AccountId(name): self._supervisor(AccountId(name)) for name in self.config.accounts}
         self._adapters = {name: supervisor.adapter for name, supervisor in self.supervisors.items()}
         self.admins.look_at(self._adapters)
-        self.metrics = Metrics(lambda: self.inbox.seen, self.supervisors.values, self.store.last_sent)
-        self.laps.done("accounts")
-        chat = await self._start_chat(stack)
-        self.laps.done("model")
+
+    async def _start_answering(self, stack: AsyncExitStack, chat: ChatClient) -> None:
+        """From the inbox to the replies, built from the far end: each part knows those after it."""
+        config, clock = self.config, self._clock
         self.sessions = SessionManager(self.store, translate.session_settings(config, self.context))
         settings = translate.limit_settings(config, self.models()[0], embedded=self.local is not None)
         self.limits = Limits(settings, own=self.people.budget, is_admin=self.admins.is_admin)
@@ -208,19 +227,17 @@ class App:
                 reply=self._reply,
             )
         )
-        self._introduce(chat)
-        await self._listen(stack)
-        self.laps.done("server")
+
+    def _start_receiving(self, stack: AsyncExitStack) -> None:
+        """The accounts connect, and what goes on beside them begins."""
         stack.push_async_callback(self._stop_receiving)
         self._tasks = [asyncio.create_task(one.run(self.inbox.receive)) for one in self.supervisors.values()]
         maintenance = Maintenance(
-            self.store, clock, retention=lambda: self.config.storage.retention, swept=self.sessions.clear
+            self.store, self._clock, retention=lambda: self.config.storage.retention, swept=self.sessions.clear
         )
         self._tasks.append(asyncio.create_task(maintenance.run()))
         if self._scanning is not None:
             self._tasks.append(asyncio.create_task(self._scanning.run(self.server.url)))
-        if not self._private:
-            self.dispatcher.resume(recovery)
 
     def _supervisor(self, name: AccountId) -> Supervisor:
         account = self._account(name)
