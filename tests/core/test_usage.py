@@ -238,7 +238,7 @@ async def test_what_was_stopped_before_it_had_its_turn_can_be_asked_again(
         await gateway.hear("2", place="b")
         await until(lambda: gateway.headroom.waiting)
         await gateway.hear("/stop", place="b")
-        await until(lambda: not gateway.headroom.waiting)
+        await until(lambda: gateway.pager.texts("b"))
         await gateway.hear(again, place="b")
         await until(lambda: gateway.headroom.waiting)
         hold.set()
