@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from datetime import datetime, timedelta
 from math import ceil
 from types import TracebackType
 from typing import Any, Self
@@ -29,10 +27,11 @@ from core.adapter import (
     ReplyChannel,
     ReplyIsReceipt,
 )
+from core.admission import InboxSettings, Seen
 from core.budgets import Whose
 from core.clock import Clock
 from core.commands import parse_command
-from core.delivery import tell
+from core.delivery import mistake, tell
 from core.dispatcher import Dispatcher
 from core.errors import DeliveryError, StorageUnavailable
 from core.journal import Accepted, Journal, Quota
@@ -66,31 +65,6 @@ _NOTHING_NEW = Quota(queued=0)
 """For a sender over the rate, or a loop: the store still knows a redelivery, and takes nothing else."""
 
 _UNGUARDED = Passage(None, ())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InboxSettings:
-    """What is admitted."""
-
-    scope: Scope
-    quota: Quota
-    max_input_chars: int = 32_000
-    oldest: timedelta = timedelta(hours=24)
-    """Messages that the platform dates further back are not answered at all."""
-    same_text_per_minute: int | None = 3
-    """Replies to the same text in one conversation. None is no bound."""
-    channel_messages_per_minute: int | None = 300
-    """Messages that are answered in one channel. None is no bound."""
-
-
-@dataclass(slots=True)
-class Seen:
-    """What passed here for one account, for /readyz and /metrics."""
-
-    last_inbound: datetime | None = None
-    accepted: int = 0
-    duplicates: int = 0
-    refused: int = 0
 
 
 class Inbox:
@@ -160,6 +134,27 @@ class Inbox:
             return Receipt.CLOSED
         seen = self.seen.setdefault(message.account, Seen())
         seen.last_inbound = self._clock.now()
+        try:
+            return await self._admit(message, seen)
+        except StorageUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - logged there
+            return await self._lose(message, seen, error)
+
+    async def _lose(self, message: InboundMessage, seen: Seen, error: Exception) -> Receipt:
+        """A mistake of the program, which it would be each time: the message is listed, so that it can be answered once
+        that is mended, and its sender is told. Brought again for ever it would hold up what people write after it."""
+        log.error("a message cannot be taken in", account=message.account, message=message.id, exc_info=error)
+        try:
+            await self._journal.lose(message, mistake(error))
+            return self._refuse(message, seen, FailureCode.INTERNAL, "internal")
+        except StorageUnavailable:
+            raise
+        except Exception:
+            log.exception("a message is lost", account=message.account, message=message.id)
+            return Receipt.REFUSED
+
+    async def _admit(self, message: InboundMessage, seen: Seen) -> Receipt:
         account = self._account(message.account)
         if not message.text.strip() and not message.attachments:
             return Receipt.IGNORED
@@ -365,7 +360,7 @@ class Inbox:
         in the place need not see it, unless it is said `aloud`."""
         seen.refused += 1
         id = secrets.token_hex(4)
-        text = say(notice, language_of(message), **values)
+        text = say(notice, language_of(message), id=id, **values)
         log.info("refused", why=notice, account=message.account, person=message.sender.id, id=id)
         try:
             reply = self._reply(message.account, message.reply_to)

@@ -255,6 +255,10 @@ class Journal(Protocol):
         """
         ...
 
+    async def lose(self, message: InboundMessage, reason: str) -> None:
+        """A message that cannot be taken in is a dead letter, with its text if that can be stored."""
+        ...
+
     async def recover(self, *, resuming: bool = True) -> Recovery:
         """Make what an earlier process left `running` ready to begin again. Called once, before anything begins.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
-from core.inbox import Seen
+from core.admission import Seen
 from core.messages import AccountId
 from gateway.supervisor import AccountState, Supervisor
 

@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from core.admission import Seen
 from core.archive import StorageFigures
 from core.chatgpt import CallRecord
-from core.inbox import Seen
 from core.messages import AccountId
 from gateway.supervisor import AccountState, Supervisor
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from core.account import Budget
+from core.admission import InboxSettings
 from core.budgets import UNLIMITED, Allowance
 from core.chatgpt import ChatSettings
 from core.dispatcher import DispatchSettings
-from core.inbox import InboxSettings
 from core.journal import Quota
 from core.limits import LimitSettings
 from core.sessions import SessionSettings

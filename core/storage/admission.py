@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from core.adapter import Receipt
 from core.budgets import NOBODY, BudgetInUse, Budgets, Payers
 from core.journal import Accepted, Bound, InboxId, InboxRow, Quota, Turn
-from core.messages import ConversationKey, InboundMessage, Person
+from core.messages import ConversationKey, InboundMessage, Person, Scope
 from core.storage import inbound, spending, statements
 from core.storage.codec import moment, name, storable
 from core.storage.inbound import Conversation
@@ -84,6 +84,21 @@ def accept(
     if at_once is not None and not arrival.command and not queued:
         turn = _begin(db, arrival, inbox, found or (conversation, 1, None, 0, None, None, None), payers, at_once)
     return Accepted(receipt=Receipt.ACCEPTED, inbox=inbox, turn=turn)
+
+
+def lose(db: sqlite3.Connection, message: InboundMessage, body: str | None, reason: str, now: int) -> None:
+    """List a message that cannot be taken in; one that is stored already stays as it is."""
+    account, event, user = name(message.account), name(message.event), name(message.sender.id)
+    channel, id = name(message.channel), name(message.id)
+    if db.execute(statements.KNOWN, (account, event, channel, id)).fetchone() is not None:
+        return
+    key = ConversationKey.of(message, Scope.USER)
+    found = db.execute(statements.CONVERSATION, (str(key),)).fetchone()
+    conversation = add_conversation(db, key, now) if found is None else found[0]
+    bytes = len((body or "").encode())
+    values = (account, event, channel, id, conversation, user, False, body, bytes, now)
+    row = db.execute(statements.ADD_INBOX, values).lastrowid
+    db.execute(statements.ROW_LOST, (storable(reason), now, row))
 
 
 def _begin(

@@ -139,6 +139,14 @@ class SqliteStore(SqliteArchive):
         accept = partial(admission.accept, arrival=arrival, quota=quota, budgets=budgets, at_once=begin)
         return await self._writer.run(accept, lasting=lasting)
 
+    async def lose(self, message: InboundMessage, reason: str) -> None:
+        try:
+            body = encode(message)
+        except Exception:  # noqa: BLE001 - it may be the very reason
+            body = None
+        now = micros(self._clock.now())
+        await self._writer.run(lambda db: admission.lose(db, message, body, reason, now))
+
     async def recover(self, *, resuming: bool = True) -> Recovery:
         conversations, commands = await self._writer.run(partial(recovery.recover, resuming=resuming))
         return Recovery(

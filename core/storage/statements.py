@@ -26,6 +26,8 @@ ADD_INBOX = """
 INSERT INTO inbox (account, event, channel, message, conversation, user, command, body, bytes, received_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
+ROW_LOST = "UPDATE inbox SET state = 'dead', error = ?, ended_at = ? WHERE id = ?"
+
 # Turns
 
 BROKEN_OFF = """

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from core.account import AccountConfig
 from core.adapter import Receipt, ReplyChannel
+from core.admission import InboxSettings
 from core.chat import ChatClient
 from core.commands import Commands
 from core.commands.admin import AdminCommands
@@ -26,7 +27,7 @@ from core.delivery import Delivery
 from core.dispatcher import Busy, Dispatcher, DispatchSettings
 from core.errors import DeliveryError
 from core.headroom import Headroom
-from core.inbox import Inbox, InboxSettings
+from core.inbox import Inbox
 from core.journal import Quota
 from core.limits import Limits, LimitSettings, MessageRates
 from core.links import Links

@@ -15,7 +15,7 @@ from core.account import Access, AccountConfig
 from core.adapter import FailureCode, Receipt
 from core.budgets import Allowance
 from core.errors import StorageUnavailable
-from core.journal import Quota
+from core.journal import InboxId, Quota
 from core.limits import LimitSettings
 from core.messages import AccountId, Attachment, EventId, MessageId, Person, Sender, UserId
 from tests.clock import HeldClock
@@ -309,6 +309,35 @@ async def test_a_storage_fault_reaches_the_adapter_and_costs_nothing_of_the_rate
         assert await gateway.inbox.receive(message) is Receipt.ACCEPTED
         await gateway.idle()
         assert gateway.pager.texts() == ["answer to hello"]
+
+
+async def test_a_message_that_is_a_mistake_is_listed_and_told_of_and_answered_once_that_is_mended(
+    gateway: Gateway,
+) -> None:
+    gateway.journal.errors["accept"] = [ValueError("a canary")]
+    message = gateway.message("hello")
+    assert await gateway.inbox.receive(message) is Receipt.REFUSED
+    await asyncio.gather(*gateway.inbox._notices)
+    (told,) = gateway.pager.texts()
+    assert told.startswith("Something went wrong on my side.")
+    (letter,) = await gateway.store.dead_letters()
+    assert (letter.text, letter.reason) == ("hello", "ValueError, see the log")
+    assert await gateway.inbox.receive(message) is Receipt.DUPLICATE
+    figures = await gateway.store.figures()
+    assert (figures.waiting, figures.dead, figures.pending_bytes) == (0, 1, 0)
+    assert await gateway.store.reopen(InboxId(int(letter.id.removeprefix("in-"))))
+    gateway.dispatcher.wake(gateway.key())
+    await gateway.idle()
+    assert gateway.pager.texts() == [told, "answer to hello"]
+
+
+async def test_a_message_whose_body_cannot_be_stored_is_listed_without_it(gateway: Gateway) -> None:
+    nonsense: Any = object()
+    assert await gateway.hear("hello", attachments=(nonsense,)) is Receipt.REFUSED
+    (letter,) = await gateway.store.dead_letters()
+    assert (letter.text, letter.reason) == ("", "AttributeError, see the log")
+    assert not await gateway.store.reopen(InboxId(int(letter.id.removeprefix("in-"))))
+    assert await gateway.ask("and now?", place="desk", user="bob") == ["answer to and now?"]
 
 
 async def test_a_message_whose_bringer_goes_away_is_answered_all_the_same(gateway: Gateway) -> None:
