@@ -271,8 +271,9 @@ async def test_a_message_in_the_place_of_a_card_is_marked_when_it_may_be_a_secon
 
 @pytest.mark.parametrize("call", [CREATE_AND_DELIVER, STREAMING])
 async def test_where_cards_fail_again_and_again_a_message_goes_and_no_card_is_left_growing(
-    world: World, dingtalk: SimulatedDingTalk, call: str
+    world: World, dingtalk: SimulatedDingTalk, call: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("core.delivery.RETRY_AFTER", (0.1, 0.5, 3.0, 12.0, 60.0))
     dingtalk.api.faults += [Fault((call,), "bare", status=500) for _ in range(30)]
     async with world.gateway() as gateway:
         asked = await world.platform.person_writes("hello", direct=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -202,6 +203,7 @@ async def test_a_file_that_takes_too_long_is_given_up(
         await response.prepare(request)
         while True:
             await response.write(b"x")
+            await asyncio.sleep(0)  # writing alone lets nobody else work until the socket is full
 
     server.answer = drips
     with pytest.raises(FileUnavailable, match="TimeoutError"):
