@@ -276,6 +276,8 @@ class EditPreview(Preview):
         self._wake = asyncio.Event()
         self._calling = asyncio.Lock()
         self._settling = False
+        self._limited_until = 0.0
+        """When the platform, which asked to wait, may be called again; monotonic."""
         self._message = turn.preview
         self._in_doubt = turn.rows[0].attempts > 1
         """Whether a first message may be there whose id is not known."""
@@ -296,8 +298,11 @@ class EditPreview(Preview):
         await self._clear_up()
 
     async def complete(self, text: str, parts: Sequence[OutboxPart]) -> Sequence[OutboxPart]:
-        """The answer is safe by now, so that there is time to look for a first message in whose place it belongs."""
+        """The answer is safe by now, so that there is time to look for a first message in whose place it belongs, and to
+        wait as long as the platform says."""
         del text
+        if parts and (wait := self._limited_until - self._clock.monotonic()) > 0:
+            await self._clock.sleep(wait)
         if self._message is not None or not parts:
             return parts
         message = await self._looked_for()
@@ -350,6 +355,7 @@ class EditPreview(Preview):
                     assert isinstance(self._reply, CanEdit)
                     await self._reply.edit(self._message, text)
         except RateLimited as error:
+            self._limited_until = self._clock.monotonic() + min(error.retry_after, _LONGEST_PAUSE)
             return max(error.retry_after, 2 * self._reply.limits.edit_interval)
         except (DeliveryError, TimeoutError) as error:
             log.warning("a preview could not be shown", error=str(error))

@@ -255,6 +255,22 @@ async def test_a_rate_limited_edit_is_skipped_and_the_interval_grows(path: Path,
         assert gateway.pager.texts() == ["one two three four"]
 
 
+async def test_the_final_text_waits_as_long_as_the_platform_told_the_preview(path: Path, clock: HeldClock) -> None:
+    async with Gateway(path, clock, Pager(Edits)) as gateway:
+        gateway.model.will("one", end := asyncio.Event(), " two")
+        gateway.pager.fail("send", RateLimited(REASON, retry_after=7.0))
+        await gateway.hear("1")
+        await until(lambda: gateway.pager.calls == ["send"])
+        end.set()
+        while not await gateway.store.unsent(gateway.key()):
+            pass
+        await gateway.pass_time(6.9)
+        assert gateway.pager.calls == ["send"]
+        await gateway.pass_time(0.1)
+        await gateway.idle()
+        assert gateway.pager.texts() == ["one two"]
+
+
 async def test_the_final_text_waits_for_the_edit_under_way_so_that_none_overtakes_it(
     path: Path, clock: HeldClock
 ) -> None:
