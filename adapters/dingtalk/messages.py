@@ -17,7 +17,7 @@ import structlog
 from adapters.dingtalk.address import Address
 from adapters.dingtalk.api import DingTalkApi
 from adapters.dingtalk.webhook import WebhookRefuses, Webhooks
-from core.errors import DeliveryUnavailable, DeliveryUncertain, RateLimited, TargetGone
+from core.errors import DeliveryUnavailable, RateLimited, TargetGone
 from core.markdown.dialects.dingtalk import DINGTALK
 from core.markdown.mentions import defuse
 from core.markdown.parse import parse
@@ -59,7 +59,7 @@ class Messages:
             raise TargetGone("the webhook has ended, and people from outside can be written to in no other way")
         return await self._send(address, {"title": title, "text": rendered})
 
-    async def _send(self, address: Address, param: Mapping[str, Any]) -> MessageId:
+    async def _send(self, address: Address, param: Mapping[str, Any]) -> MessageId | None:
         body: dict[str, Any] = {
             "robotCode": address.robot or self._robot,
             "msgKey": "sampleMarkdown",
@@ -77,9 +77,7 @@ class Messages:
             if address.staff in (data.get("flowControlledStaffIdList") or ()):
                 raise RateLimited("oToMessages: messages to this person are held back", retry_after=_FLOW_CONTROL)
         key = data.get("processQueryKey")
-        if not isinstance(key, str) or not key:  # both calls are documented to name the message that they made
-            raise DeliveryUncertain("a robot's message: no processQueryKey in the answer")
-        return MessageId(key)
+        return MessageId(key) if isinstance(key, str) and key else None
 
 
 def title_of(text: str) -> str:

@@ -70,13 +70,11 @@ class RefusedByOld(Exception):
 
 @dataclass
 class Fault(faults.Fault):
-    """Other kinds: `punished` (the address of the caller is shut out), `bare` (an answer that says nothing; below 300 it
+    """Other kinds: `punished` (the address of the caller is shut out), `bare` (an answer without a body; below 300 it
     took effect), a number of the old API's, or else a code of the new API's."""
 
     status: int = 400
     """Of a bare answer, or of one with such a code."""
-    text: str = ""
-    """Of a bare answer: all that it has."""
 
 
 class DingTalkApi:
@@ -188,7 +186,7 @@ class DingTalkApi:
             if fault.status < 300:
                 await run()
             asks = {"Retry-After": f"{fault.seconds:g}"} if fault.seconds else {}
-            return web.Response(status=fault.status, text=fault.text, headers=asks)
+            return web.Response(status=fault.status, headers=asks)
         kind = "" if fault is None else fault.kind
         if kind == "html":
             return web.Response(status=502, text="<html><body>Bad Gateway</body></html>", content_type="text/html")

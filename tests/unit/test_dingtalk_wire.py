@@ -549,17 +549,6 @@ async def test_an_answer_without_a_body_leaves_in_doubt_what_was_sent(dingtalk: 
                 await bot.answers(asked, "hello", **webhook)
 
 
-@pytest.mark.parametrize(("direct", "call"), [(True, ONE_TO_ONE), (False, GROUP)])
-async def test_a_send_of_the_api_that_names_no_message_is_in_doubt(
-    dingtalk: SimulatedDingTalk, direct: bool, call: str
-) -> None:
-    async with running(dingtalk) as bot:
-        asked = await bot.hears("hello", direct=direct)
-        dingtalk.api.faults.append(Fault((call,), "bare", status=200, text="{}"))
-        with pytest.raises(DeliveryUncertain, match="processQueryKey"):
-            await bot.answers(asked, "hello", webhook="")
-
-
 async def test_twenty_messages_a_minute_go_by_webhook_and_the_rest_by_the_api(dingtalk: SimulatedDingTalk) -> None:
     async with running(dingtalk) as bot:
         asked = await bot.hears("hello", direct=False)
