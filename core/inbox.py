@@ -156,7 +156,7 @@ class Inbox:
 
     async def _admit(self, message: InboundMessage, seen: Seen) -> Receipt:
         account = self._account(message.account)
-        if not message.text.strip() and not message.attachments:
+        if not message.has_words and not message.attachments:
             return Receipt.IGNORED
         verdict = judge(message, account.access, self._people.standing(sender_of(message)))
         if verdict is Verdict.IGNORE:

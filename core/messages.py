@@ -95,6 +95,11 @@ class InboundMessage:
     """The platform's time, aware."""
     reply_to: ReplyAddress
 
+    @property
+    def has_words(self) -> bool:
+        """Whether there is something to read: its own text, or what it quotes or forwards without a word more."""
+        return bool(self.text.strip() or (self.quoted is not None and self.quoted.text.strip()))
+
 
 class Scope(StrEnum):
     """Which parts of a message's origin make its conversation."""

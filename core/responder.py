@@ -195,7 +195,7 @@ class Responder:
     async def _question(self, turn: Turn) -> _Question | None:
         asked = [row for row in turn.rows if parse_command(row.message.text) is None]  # what is left is /retry
         if asked:
-            texts = any(row.message.text.strip() for row in asked)
+            texts = any(row.message.has_words for row in asked)
             return _Question(question_of(turn.conversation, asked) if texts else "")
         last = await self._journal.last_turn(turn.conversation)
         if last is None or not last.question:

@@ -17,7 +17,7 @@ from core.budgets import Allowance
 from core.errors import StorageUnavailable
 from core.journal import InboxId, Quota
 from core.limits import LimitSettings
-from core.messages import AccountId, Attachment, EventId, MessageId, Person, Sender, UserId
+from core.messages import AccountId, Attachment, EventId, MessageId, Person, Quoted, Sender, UserId
 from tests.clock import HeldClock
 from tests.core.gateway import WORK, Gateway, until
 from tests.simulators.pager import Forms, Pager
@@ -95,6 +95,13 @@ async def test_a_file_without_words_is_accepted_and_answered_with_a_hint(gateway
     (text,) = await gateway.ask("", attachments=(file,))
     assert "can't read files" in text
     assert not gateway.model.prompts
+
+
+async def test_what_is_forwarded_or_pointed_at_without_a_word_is_answered(gateway: Gateway) -> None:
+    (text,) = await gateway.ask("", quoted=Quoted(author="Ann", text="Why is the sky blue?"))
+    assert text.startswith("answer to [In reply to a message by Ann:]")
+    assert "Why is the sky blue?" in gateway.model.prompts[0][-1].content
+    assert await gateway.hear(" ", quoted=Quoted(author="Ann", text=" ")) is Receipt.IGNORED
 
 
 async def test_a_message_of_yesterday_is_stale_and_stores_nothing(gateway: Gateway, clock: HeldClock) -> None:
