@@ -116,6 +116,8 @@ class ApiAdapter(Adapter, AsksLeave, ServesHttp, Hosted):
             web.route("*", "/v1/chat/completions", self._guarded(_not_this_method("POST"), openai)),
             web.get("/v1/models", self._guarded(self._models, openai), allow_head=False),
             web.route("*", "/v1/models", self._guarded(_not_this_method("GET"), openai)),
+            web.get("/v1/models/{model:.+}", self._guarded(self._model, openai), allow_head=False),
+            web.route("*", "/v1/models/{model:.+}", self._guarded(_not_this_method("GET"), openai)),
             web.route("*", "/v1/{rest:.*}", self._guarded(_nothing_here, openai)),
             web.get("/openapi.json", self._guarded(self._openapi, ours), allow_head=False),
             web.route("*", "/openapi.json", self._guarded(_not_this_method("GET"), ours)),
@@ -137,6 +139,11 @@ class ApiAdapter(Adapter, AsksLeave, ServesHttp, Hosted):
         host, _, completions = self._hosted()
         authenticate(request, host)
         return completions.models()
+
+    async def _model(self, request: web.Request) -> web.StreamResponse:
+        host, _, completions = self._hosted()
+        authenticate(request, host)
+        return completions.model(request.match_info["model"])
 
     async def _openapi(self, request: web.Request) -> web.StreamResponse:  # noqa: ARG002 - a handler
         return json_response(document())

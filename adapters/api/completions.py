@@ -64,10 +64,13 @@ class Completions:
 
     def models(self) -> web.Response:
         """The models a request may name."""
-        data = [
-            {"id": model, "object": "model", "created": 0, "owned_by": "chatgpt-ms"} for model in self._host.models()
-        ]
-        return json_response({"object": "list", "data": data})
+        return json_response({"object": "list", "data": [_described(model) for model in self._host.models()]})
+
+    def model(self, name: str) -> web.Response:
+        """One of them. Raises Refusal (404)."""
+        if name not in self._host.models():
+            raise _no_model(name)
+        return json_response(_described(name))
 
     async def complete(self, request: web.Request, caller: Caller) -> web.StreamResponse:
         """One answer, whole or as a stream."""
@@ -102,12 +105,7 @@ class Completions:
         if body.model is None or body.model == DEFAULT_MODEL:
             return models[0]
         if body.model not in models:
-            raise Refusal(
-                404,
-                "model_not_found",
-                f"There is no model {body.model[:100]!r} here; see GET /v1/models.",
-                field="model",
-            )
+            raise _no_model(body.model)
         return body.model
 
     async def _session_whole(self, question: Question, model: str) -> web.StreamResponse:
@@ -230,6 +228,15 @@ class _Asking:
     """A call of the model, and its answer once that has begun."""
 
     stream: Counted | None = None
+
+
+def _described(model: str) -> dict[str, Any]:
+    return {"id": model, "object": "model", "created": 0, "owned_by": "chatgpt-ms"}
+
+
+def _no_model(name: str) -> Refusal:
+    text = f"There is no model {name[:100]!r} here; see GET /v1/models."
+    return Refusal(404, "model_not_found", text, field="model")
 
 
 class Counted:

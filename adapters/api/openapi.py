@@ -116,25 +116,21 @@ _COMPLETION = {
         "usage": _USAGE,
     },
 }
+_MODEL = {
+    "type": "object",
+    "required": ["id", "object", "created", "owned_by"],
+    "properties": {
+        "id": {"type": "string"},
+        "object": {"const": "model"},
+        "created": {"type": "integer"},
+        "owned_by": {"type": "string"},
+    },
+}
+
 _MODELS = {
     "type": "object",
     "required": ["object", "data"],
-    "properties": {
-        "object": {"const": "list"},
-        "data": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["id", "object", "created", "owned_by"],
-                "properties": {
-                    "id": {"type": "string"},
-                    "object": {"const": "model"},
-                    "created": {"type": "integer"},
-                    "owned_by": {"type": "string"},
-                },
-            },
-        },
-    },
+    "properties": {"object": {"const": "list"}, "data": {"type": "array", "items": _MODEL}},
 }
 
 _IDEMPOTENCY_KEY = {
@@ -221,6 +217,17 @@ def document() -> dict[str, Any]:
                             "links": {"ask": _ASK_ONE},
                         },
                         **_errors("OpenAIError", (401, 403, 405, 500)),
+                    },
+                }
+            },
+            "/v1/models/{model}": {
+                "get": {
+                    "operationId": "getModel",
+                    "summary": "One of the models",
+                    "parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}],
+                    "responses": {
+                        "200": {"description": "The model.", "content": {"application/json": {"schema": _MODEL}}},
+                        **_errors("OpenAIError", (401, 403, 404, 405, 500)),
                     },
                 }
             },

@@ -14,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from adapters.api import ApiReply, Config, WholeReply, intake, reading
 from core.adapter import Failure, FailureCode, IdempotencyKey, Receipt
@@ -605,7 +606,7 @@ async def test_other_methods_are_refused_with_the_right_one(gateway: ApiGateway,
             assert (await response.json())["error"]["code"] == "method_not_allowed"
 
 
-@pytest.mark.parametrize("path", ["/v1/models", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/model-a", "/openapi.json"])
 async def test_documents_are_read_only(gateway: ApiGateway, path: str) -> None:
     async with gateway.http.post(gateway.url + path, json={}) as response:
         assert (response.status, response.headers["Allow"]) == (405, "GET")
@@ -681,6 +682,11 @@ async def test_models_are_listed(gateway: ApiGateway) -> None:
     async with gateway.http.get(f"{gateway.url}/v1/models") as response:
         body = await response.json()
     assert [model["id"] for model in body["data"]] == ["model-a", "vendor/model-b"]
+    for path, number in (("model-a", 0), ("vendor/model-b", 1), ("vendor%2Fmodel-b", 1)):
+        async with gateway.http.get(URL(f"{gateway.url}/v1/models/{path}", encoded=True)) as response:
+            assert (response.status, await response.json()) == (200, body["data"][number])
+    async with gateway.http.get(f"{gateway.url}/v1/models/model-c") as response:
+        assert (response.status, (await response.json())["error"]["code"]) == (404, "model_not_found")
 
 
 async def test_with_a_user_the_last_question_goes_into_the_session(gateway: ApiGateway) -> None:

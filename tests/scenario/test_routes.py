@@ -43,6 +43,7 @@ DOCUMENTED: dict[str, dict[str, Any]] = {
     "POST /chat-stream": {"json": QUESTION},
     "POST /v1/chat/completions": {"json": COMPLETION},
     "GET /v1/models": {},
+    "GET /v1/models/{model}": {"at": "/v1/models/test-model"},
     "GET /openapi.json": {},
 }
 """What /openapi.json speaks of."""
@@ -109,7 +110,7 @@ async def play(make_gateway: MakeGateway, http: aiohttp.ClientSession, **options
             key = {"Authorization": f"Bearer {keys[who]}"} if who in keys else {}
             headers = {"Host": "chat.example.com", **asked.get("headers", {}), **ORIGINS[origin], **key}
             arguments = {**asked, "headers": headers, "allow_redirects": False}
-            async with http.request(method, gateway.url + path, **arguments) as response:
+            async with http.request(method, gateway.url + arguments.pop("at", path), **arguments) as response:
                 table[route, origin, who] = str(response.status)
         answer = await gateway.get(http, "/openapi.json", headers={"Authorization": f"Bearer {RED}"})
         await gateway.kill()

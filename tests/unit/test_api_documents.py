@@ -25,7 +25,8 @@ NOW = SystemClock().now()
 
 def test_every_route_is_documented_and_every_documented_route_exists() -> None:
     adapter = ApiAdapter(AccountId("api"), Config())
-    served = {(route.path, route.method) for route in adapter.routes() if getattr(route, "method", "*") != "*"}  # type: ignore[attr-defined]  # RouteDef
+    routes = [route for route in adapter.routes() if getattr(route, "method", "*") != "*"]
+    served = {(route.path.replace(":.+}", "}"), route.method) for route in routes}  # type: ignore[attr-defined]  # RouteDef
     documented = {(path, method.upper()) for path, item in document()["paths"].items() for method in item}
     assert served == documented
 
