@@ -129,7 +129,7 @@ async def bad_calls(front: Front) -> None:
     """Two of five calls go wrong, also those that open the next link."""
     front.proxy.faults = mix()
     end = time.monotonic() + FAULTS_FOR
-    while (now := time.monotonic()) < end or (few(front) and now < end + 10.0):
+    while (now := time.monotonic()) < end or (few(front) and now < end + PATIENCE):
         await front.ask()
         await asyncio.sleep(0.4)
     if front.door is None:
