@@ -42,7 +42,7 @@ log = structlog.get_logger(__name__)
 _CALL_TIMEOUT = 30.0
 """Seconds for one call to the platform."""
 
-_LOOK_AGAIN = (1.0, 5.0, 15.0)
+_LOOK_AGAIN = (1.0, 5.0, 15.0, 30.0, 60.0)
 """Seconds before each further look for a first message of which nobody knows whether it is there."""
 
 _LONGEST_PAUSE = 60.0
